@@ -1,0 +1,31 @@
+# Two commands for people: `make repro` re-makes the default study, `make test` runs the tests. Each makes .venv first.
+
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro test lint proof env
+
+repro: .venv/made
+	dvc repro
+	brainmri show
+
+test: .venv/made
+	pytest
+
+lint: .venv/made
+	ruff check .
+	ruff format --check .
+	mypy
+
+# every stage again from nothing, each output's hash held against the committed one
+proof: .venv/made
+	brainmri replay HEAD
+
+env: .venv/made
+
+# the versions and hashes of requirements.lock, whatever index pip is set up for; then the project itself, editable
+.venv/made: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

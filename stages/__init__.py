@@ -1,0 +1,27 @@
+"""The pipeline, one folder a stage: fetch, verify, prepare, backbone, train, evaluate, report.
+
+Importing anything from here pins the instruction set that NumPy, oneDNN, MKL and ATen may use. Their kernels sum in
+another order with AVX-512 than with AVX2, so without this the same training gives other bits on another x86 machine.
+The variables are read once, when those libraries load, hence here: before any of them can be imported.
+"""
+
+import os
+import sys
+
+PINS = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "COMPATIBLE",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OPENBLAS_NUM_THREADS": "1",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "PYTHONHASHSEED": "0",  # for child processes; this one's was fixed when it started, and nothing here depends on it
+}
+
+if any(os.environ.get(name) != value for name, value in PINS.items()):
+    loaded = [name for name in ("numpy", "torch") if name in sys.modules]
+    if loaded:
+        raise ImportError(f"{' and '.join(loaded)} was imported before `stages`, so its instruction set is not pinned; "
+                          "import stages first")
+    os.environ.update(PINS)

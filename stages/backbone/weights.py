@@ -1,0 +1,81 @@
+"""The starting weights: seeded random ones, torchvision's ImageNet ones, or a file of your own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import ResNet50_Weights
+
+from stages import runtime
+from stages.backbone import network
+from stages.backbone.schema import Backbone
+from stages.files import InputError, sha256_file
+
+# torchvision's ResNet50_Weights.IMAGENET1K_V2 names its file after the first 8 digits of its sha256; pinned whole below
+# where it is known, else those digits are what is checked.
+IMAGENET = ResNet50_Weights.IMAGENET1K_V2
+
+
+def starting_weights(classes: int, seed: int, backbone: Backbone) -> nn.Module:
+    """Return ResNet-50 with the starting weights that `backbone` asks for; its last layer is always seeded and new.
+
+    Raises
+    ------
+    InputError
+        Where the download fails, a digest differs, or the file's tensors are not those of ResNet-50.
+    """
+    runtime.seed_step(seed, 0)
+    model = network.build(classes)
+    if backbone.weights != "random":
+        state = _imagenet(backbone.sha256) if backbone.weights == "imagenet" else _own(backbone)
+        adopt(model, state, backbone.weights)
+    return model
+
+
+def adopt(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """Load `state` (torchvision's names) into `model`, its stem folded to grey and its own last layer kept."""
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    stem = state.get("conv1.weight")
+    if stem is not None and stem.dim() == 4 and stem.shape[1] == 3:
+        state["conv1.weight"] = network.fold(stem)
+    head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("fc.")}
+    network.fit(model, {**state, **head}, source)
+
+
+def _own(backbone: Backbone) -> dict[str, torch.Tensor]:
+    path = Path(backbone.weights)
+    if backbone.sha256 is None:
+        raise InputError(f"backbone.sha256 = None: pin the digest of {path}, so that a changed file is noticed (sha256sum {path})")
+    if not path.is_file():
+        raise InputError(f"backbone.weights = {str(path)!r}: no such file; expected 'random', 'imagenet' or a .safetensors file")
+    _check(path, backbone.sha256)
+    return network.read_tensors(path)[0]
+
+
+def _imagenet(sha256: str | None) -> dict[str, torch.Tensor]:
+    """Return torchvision's ImageNet weights, downloaded once (BRAINMRI_IMAGENET: another URL, such as a mirror's)."""
+    import pooch
+
+    url = os.environ.get("BRAINMRI_IMAGENET", IMAGENET.url)
+    name = IMAGENET.url.rsplit("/", 1)[-1]
+    if sha256 is None:
+        raise InputError("backbone.sha256 = None: pin the whole sha256 of torchvision's "
+                         f"{name} (it begins with {name.rsplit('-', 1)[-1][:8]})")
+    try:
+        path = pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=pooch.os_cache("brainmri"), progressbar=True)
+    except ValueError:
+        raise InputError(f"{url}: the file's sha256 is not backbone.sha256 = {sha256}; it was discarded") from None
+    except Exception as error:  # pooch lets each transport's own errors through
+        raise InputError(f"{url}: download failed ({error}); download it by hand and set BRAINMRI_IMAGENET to its "
+                         "file:// or http:// URL, or set backbone.weights to random") from None
+    # a pickle, read without running any code in it; nothing here ever writes one
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check(path: Path, sha256: str) -> None:
+    found = sha256_file(path)
+    if found != sha256:
+        raise InputError(f"{path}: sha256 is {found}, expected backbone.sha256 = {sha256}")

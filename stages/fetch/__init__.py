@@ -1,0 +1,1 @@
+"""Stage 1: bytes from somewhere, exactly as they are, into `data/raw/{Training,Testing}/<class>/`."""

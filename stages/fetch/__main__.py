@@ -1,0 +1,79 @@
+"""`python -m stages.fetch`, in a study's folder: fills `data/raw`, whole and as pinned, or not at all."""
+
+from __future__ import annotations
+
+import os
+
+from stages import params, runtime
+from stages.fetch import source, tree
+from stages.fetch.extract import unpack
+from stages.fetch.schema import Params
+from stages.files import InputError, atomic_folder
+
+
+class Unpinned(InputError):
+    """No digest to hold the data against."""
+
+
+def main() -> None:
+    """Read params.yaml, write data/raw."""
+    study = params.load(Params)
+    hashes = draw(study) if study.fetch.source == "phantom" else bring(study)
+    print(f"fetch: {len(hashes):,} files in data/raw, tree digest {tree.digest(hashes)}")
+
+
+def draw(study: Params) -> dict[str, str]:
+    """Draw phantoms into data/raw; return {path: sha256}."""
+    from stages.fetch.phantom.study import write
+
+    if os.environ.get(source.VARIABLE):
+        print(f"fetch: {source.VARIABLE} is ignored, as fetch.source is phantom")
+    with atomic_folder("data/raw") as folder:
+        write(folder, list(study.classes), study.seed, study.fetch.phantom, runtime.workers())
+        hashes = tree.hashes_of(folder)
+        if study.fetch.tree_digest is not None:
+            check(hashes, study.fetch.tree_digest, "what was drawn")
+    return hashes
+
+
+def bring(study: Params) -> dict[str, str]:
+    """Copy the study's archive, folder or Kaggle dataset into data/raw; return {path: sha256}.
+
+    A copy that lay in a cache and is not as expected is got again, once.
+    """
+    found = source.find(study.fetch)
+    try:
+        return take(found, study)
+    except InputError as error:
+        if found.fresh or found.forget is None or isinstance(error, Unpinned):
+            raise
+        print(f"fetch: the copy kept in the cache will not do ({error}); getting it again")
+        found.forget()
+    return take(source.find(study.fetch), study)
+
+
+def take(found: source.Source, study: Params) -> dict[str, str]:
+    """Copy data at hand into data/raw if it is what the study pins; return {path: sha256}."""
+    with atomic_folder("data/raw") as folder:
+        hashes = unpack(found.path, folder, study.classes, study.fetch.split, study.fetch.limits, found.name)
+        if study.fetch.tree_digest is None:
+            raise Unpinned(
+                f"fetch.tree_digest is null: an archive or kaggle study pins what it expects. {found.name} has "
+                f"{len(hashes):,} files with tree digest {tree.digest(hashes)}; if they are right, set it to that"
+            )
+        check(hashes, study.fetch.tree_digest, found.name)
+    return hashes
+
+
+def check(hashes: dict[str, str], pinned: str, where: str) -> None:
+    """Raise an InputError if the files are not those that a digest was made from."""
+    now = tree.digest(hashes)
+    if now != pinned:
+        raise InputError(
+            f"{where} is not what fetch.tree_digest pins ({pinned[:16]}..., found {now[:16]}... with "
+            f"{len(hashes):,} files): {tree.difference(hashes, pinned)}"
+        )
+
+
+if __name__ == "__main__":
+    runtime.run("fetch", main)

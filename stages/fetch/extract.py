@@ -1,0 +1,94 @@
+"""From a source's members to files in a folder, or to their hashes only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stages.fetch import split as splits
+from stages.fetch.archive import Member, members
+from stages.fetch.layout import Layout
+from stages.fetch.schema import LimitParams, SplitParams
+
+
+def extract(found: Iterable[Member], layout: Layout, folder: Path) -> dict[str, str]:
+    """Write every image that `layout` places to `<folder>/[<split>/]<class>/<file>`, each new, and hash it.
+
+    Returns
+    -------
+    dict
+        {path below `folder`: sha256 as 64 hex digits}.
+
+    Raises
+    ------
+    InputError
+        For anything wrong with the source.
+    OSError
+        If the disk is full, and the like: only writes raise it.
+    """
+    hashes, made = {}, set()
+    for path, data in placed(found, layout):
+        target = folder / path
+        if target.parent not in made:
+            target.parent.mkdir(parents=True)
+            made.add(target.parent)
+        sha = hashlib.sha256()
+        with target.open("xb") as handle:
+            for piece in data:
+                sha.update(piece)
+                handle.write(piece)
+        hashes[path] = sha.hexdigest()
+    return hashes
+
+
+def hashed(found: Iterable[Member], layout: Layout) -> dict[str, str]:
+    """Hash every image that `layout` places, writing nothing: {path: sha256}."""
+    hashes = {}
+    for path, data in placed(found, layout):
+        sha = hashlib.sha256()
+        for piece in data:
+            sha.update(piece)
+        hashes[path] = sha.hexdigest()
+    return hashes
+
+
+def placed(found: Iterable[Member], layout: Layout) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield (`[<split>/]<class>/<file>`, bytes) of each image, then check that no class is empty."""
+    for parts, data in tqdm(found, desc="fetch", unit="file", disable=None, leave=False):
+        if place := layout.place(parts):
+            yield "/".join(filter(None, (place.split, place.label, place.name))), data
+    layout.check()
+
+
+def unpack(
+    path: Path, folder: Path, classes: list[str], split: SplitParams | None, limits: LimitParams, where: str
+) -> dict[str, str]:
+    """Fill `folder` with Training and Testing from an archive or folder; return {path: sha256}.
+
+    `split` says how to make the test set where the source has class folders only; None where it has both.
+    """
+    layout = Layout(classes, split is None, where)
+    hashes = extract(members(path, limits, where), layout, folder)
+    if layout.left_out:
+        print(f"fetch: {layout.left_out:,} other files in {where} left out")
+    return hashes if split is None else _move_apart(folder, hashes, split)
+
+
+def with_splits(hashes: dict[str, str], split: SplitParams) -> dict[str, str]:
+    """Return {`<class>/<file>`: sha256} as {`<split>/<class>/<file>`: sha256}, by a test set made from it."""
+    chosen = splits.testing(hashes, split)
+    return {f"{'Testing' if path in chosen else 'Training'}/{path}": sha for path, sha in hashes.items()}
+
+
+def _move_apart(folder: Path, hashes: dict[str, str], split: SplitParams) -> dict[str, str]:
+    result = with_splits(hashes, split)
+    for path in result:
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (folder / path.split("/", 1)[1]).rename(target)
+    for label in {path.split("/")[0] for path in hashes}:
+        (folder / label).rmdir()
+    return result

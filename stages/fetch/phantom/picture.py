@@ -1,0 +1,66 @@
+"""One picture from its key: head, tumour, scanner."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.fetch.phantom import anatomy, contrast, tumour
+from stages.fetch.phantom.draws import Draws, Floats
+from stages.fetch.phantom.schema import PhantomParams
+from stages.fetch.phantom.shapes import Grid, posed, smooth
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")  # a class's place here is part of its pictures' keys
+
+
+def picture(seed: int, test: bool, label: str, number: int, params: PhantomParams) -> NDArray[np.uint8]:
+    """Return grey levels uint8 [H, W]: a function of the arguments alone, the same bytes on any x86 machine."""
+    key = (seed, int(test), CLASSES.index(label), number)
+    draws = Draws(*key, 0)
+    plane = draws.choice(anatomy.PLANES)
+    level = anatomy.SELLAR[plane] if label == "pituitary" else draws.choice(anatomy.LEVELS[plane])
+    grid = _grid(draws, plane, params)
+    head = anatomy.outlines(draws, grid, plane, level)
+    tissue = contrast.drawn(draws, params.visibility)
+    mass = None if label == "notumor" else tumour.placed(Draws(*key, 1), grid, head, label)
+    if mass is not None:
+        grid.push(mass.x, mass.y, mass.radius, 0.06)
+    brush = anatomy.paint(draws, grid, head, tissue)
+    if mass is not None:
+        tumour.paint(Draws(*key, 1, 1), brush, head, mass, label, tissue)
+    return _scanned(Draws(*key, 2), brush.image, params.noise)
+
+
+def _grid(draws: Draws, plane: str, params: PhantomParams) -> Grid:
+    """Return a grid of random size; heads in the sagittal plane face left or right."""
+    side = draws.integer(params.min_side, params.max_side)
+    height, width = side, side
+    if draws.chance(0.5):
+        width = max(params.min_side, int(side * draws.uniform(0.8, 1)))
+    room = min(height, width / (0.86 if plane != "sagittal" else 0.98))
+    scale = room * draws.uniform(0.39, 0.5)
+    return posed(draws, height, width, scale, 0.12, plane == "sagittal" and draws.chance(0.5))
+
+
+def _scanned(draws: Draws, image: Floats, noisiest: float) -> NDArray[np.uint8]:
+    """Return what a scanner makes of the tissue: coil shading, blur, Rician noise, a window of grey levels."""
+    height, width = image.shape
+    shading = 1 + np.float32(draws.uniform(0.15, 0.6)) * smooth(draws.lattice(5, 5), height, width)
+    signal = _blurred(image * shading) if draws.chance(0.7) else image * shading
+    real, imaginary = draws.gaussian_pair(height, width)
+    noise = np.float32(draws.uniform(0.15, 1) * noisiest)
+    real = signal + noise * real
+    imaginary = noise * imaginary
+    magnitude = np.sqrt(real * real + imaginary * imaginary)  # Rice: Gudbjartsson and Patz 1995
+    bend, gain = np.float32(draws.uniform(-0.25, 0.25)), np.float32(draws.uniform(140, 240))
+    toned = magnitude * (1 + bend * (1 - magnitude))
+    return np.minimum(np.maximum(toned * gain + np.float32(0.5), 0), 255).astype(np.uint8)
+
+
+def _blurred(image: Floats) -> Floats:
+    """Return the image under a 3 x 3 binomial filter; its outermost pixels as they were."""
+    out = image.copy()
+    out[1:-1] = image[1:-1] * np.float32(0.5) + (image[:-2] + image[2:]) * np.float32(0.25)
+    rows = out.copy()
+    out[:, 1:-1] = rows[:, 1:-1] * np.float32(0.5) + (rows[:, :-2] + rows[:, 2:]) * np.float32(0.25)
+    return out

@@ -1,0 +1,26 @@
+"""Writes data/prepared/{train,val,test}.npy and index.csv. Run as `python -m stages.prepare` in a study's folder."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages import params, runtime
+from stages.files import atomic_folder, write_csv
+from stages.prepare.arrays import write_arrays
+from stages.prepare.schema import Params
+from stages.prepare.split import assign
+
+
+def main() -> None:
+    """Read the manifest, split, decode and resize, write the arrays and their index."""
+    chosen = params.load(Params)
+    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False)
+    index = assign(manifest, chosen.split, chosen.seed)
+    paths = {array: index.loc[index["array"] == array, "path"].tolist() for array in ("train", "val", "test")}
+    with atomic_folder("data/prepared") as folder:
+        write_arrays(folder, paths, Path("data/raw"), chosen.image_size, chosen.prepare)
+        write_csv(folder / "index.csv", index)
+
+
+if __name__ == "__main__":
+    runtime.run("prepare", main)

@@ -1,0 +1,59 @@
+"""Which images train, which validate, which test, and which of the test images are leaked."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+
+from stages.files import InputError
+from stages.prepare.schema import Split
+
+
+def assign(manifest: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
+    """Return one row a usable image: array (train | val | test), row, path, label, group, leaked.
+
+    Parameters
+    ----------
+    manifest : columns path, split, label, group, status, twin_kind, twin_in_training, twin_in_testing
+        What the verify stage found; rows whose status is not `ok` are left out.
+
+    `leaked` is, for a test image with a confirmed direct copy among the training images that are used, the kind of the
+    plainest such pair; else `none`. Rows stand in the manifest's order inside each array, so `row` is the position in
+    `<array>.npy`.
+    """
+    images = manifest[manifest["status"] == "ok"].copy()
+    testing = images["split"] == "Testing"
+    images["leaked"] = images["twin_kind"].where(testing & (images["twin_in_training"] == 1), "none")
+    if split.protocol == "leak_free":
+        images = images[testing | (images["twin_in_testing"] == 0)].assign(leaked="none")
+    images["array"] = images["split"].map({"Training": "train", "Testing": "test"})
+    images.loc[images["path"].isin(validation(images, split.val_fraction, seed)), "array"] = "val"
+    images["row"] = images.groupby("array").cumcount()
+    for array in ("train", "val"):
+        _every_class(images, array)
+    return images[["array", "row", "path", "label", "group", "leaked"]]
+
+
+def validation(images: pd.DataFrame, fraction: float, seed: int) -> set[str]:
+    """Return the paths held out of Training: `fraction` of each class, a group of copies never divided.
+
+    Groups are taken in the order of a hash of (seed, group's first path), so which are taken does not depend on how
+    many other images there are or on any generator's state.
+    """
+    training = images[images["array"] == "train"]
+    groups = training.groupby("group", sort=False).agg(label=("label", "first"), first=("path", "min"), n=("path", "size"))
+    groups["key"] = [hashlib.sha256(f"{seed} {path}".encode()).hexdigest() for path in groups["first"]]
+    groups = groups.sort_values("key")
+    wanted = training["label"].value_counts() * fraction
+    # taken while the middle of the group still falls inside its class's share
+    before = groups.groupby("label")["n"].cumsum() - groups["n"]
+    taken = groups.index[before + groups["n"] / 2 <= groups["label"].map(wanted)]
+    return set(training.loc[training["group"].isin(taken), "path"])
+
+
+def _every_class(images: pd.DataFrame, array: str) -> None:
+    missing = sorted(set(images["label"]) - set(images.loc[images["array"] == array, "label"]))
+    if missing:
+        raise InputError(f"no {array} images of class {', '.join(missing)} are left after the split; "
+                         "use more images of it, or another split.val_fraction")

@@ -1,0 +1,1 @@
+"""One page that a person reads: data, audit, scores, pictures. Self-contained and byte-stable."""

@@ -1,0 +1,124 @@
+"""The page's sections, each from the tables it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.report import page
+
+# What a name in metrics/test.json is called on the page, in the order of the table.
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "precision": "precision (macro)",
+    "recall": "sensitivity (macro)",
+    "f1": "F1 (macro)",
+    "auc": "AUC (macro, one against rest)",
+    "mcc": "Matthews correlation",
+    "log_loss": "log loss",
+    "ece": "expected calibration error",
+}
+
+Read = Callable[[str], np.ndarray]  # path below data/raw -> uint8 [H, W]
+
+
+def data(manifest: pd.DataFrame, classes: list[str]) -> str:
+    """Return the section on the images: how many, by split and class."""
+    used = manifest[manifest["status"] == "ok"]
+    rows = []
+    for split in ("Training", "Testing"):
+        counts = used[used["split"] == split]["label"].value_counts()
+        rows.append([split, *(int(counts.get(name, 0)) for name in classes), int(counts.sum())])
+    left_out = len(manifest) - len(used)
+    return page.section(
+        "The data",
+        page.table("Images by split and class", ["", *classes, "all"], rows),
+        page.paragraph(f"{left_out} files could not be decoded and were left out." if left_out else "Every file could be decoded."),
+    )
+
+
+def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
+    """Return the section on copies: how many test images have one in the training set, by kind and class."""
+    kinds = predictions.groupby(["leaked", "label"]).size().unstack(fill_value=0).reindex(columns=classes, fill_value=0)
+    order = [kind for kind in ("none", "byte", "pixel", "copy", "mirrored", "rotated") if kind in kinds.index]
+    names = {"none": "clean", "byte": "the same file", "pixel": "the same pixels", "copy": "re-encoded, rescaled or re-contrasted",
+             "mirrored": "mirrored", "rotated": "turned or flipped otherwise"}
+    rows = [[names[kind], *(int(n) for n in kinds.loc[kind]), int(kinds.loc[kind].sum())] for kind in order]
+    leaked = int((predictions["leaked"] != "none").sum())
+    share = leaked / max(1, len(predictions))
+    return page.section(
+        "Copies",
+        page.paragraph(f"{leaked} of {len(predictions)} test images ({share:.1%}) are copies of images in the training set. "
+                       "A score on those tells what the network remembers, not what it can tell apart."),
+        page.table("Test images by the kind of their copy", ["", *classes, "all"], rows),
+        page.paragraph("Clean of copies is not clean of patients: several slices of one head can stand on both sides, "
+                       "and where patient names are lost nothing can find them.", soft=True),
+    )
+
+
+def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, float] | None) -> str:
+    """Return the table of scores for all, clean and leaked test images, beside published figures where there are any."""
+    groups = ["all", "clean", "leaked"]
+    head = ["", *(["published"] if published else []), *(f"{name} (n = {metrics[name]['n']})" for name in groups)]
+    names = SCORES | {f"sensitivity.{name}": f"sensitivity, {name}" for name in classes}
+    names |= {f"specificity.{name}": f"specificity, {name}" for name in classes}
+    rows = []
+    for key, title in names.items():
+        cells = [_figure(metrics[name], key) for name in groups]
+        if any(cells):
+            rows.append([title, *([_plain((published or {}).get(key))] if published else []), *cells])
+    notes = [page.paragraph(f"There is no {name} test image, so nothing is said of them.") for name in groups if not metrics[name]["n"]]
+    return page.section("The result", page.table("Test scores; 95 % intervals in brackets", head, rows), *notes)
+
+
+def errors(predictions: pd.DataFrame, classes: list[str], count: int, read: Read) -> str:
+    """Return the most confident mistakes on clean test images, as pictures."""
+    clean = predictions[predictions["leaked"] == "none"]
+    wrong = clean[clean["predicted"] != clean["label"]].copy()
+    wrong["confidence"] = wrong[[name for name in wrong.columns if name in classes or name.startswith("p_")]].max(axis=1)
+    wrong = wrong.sort_values(["confidence", "path"], ascending=[False, True])[:count]
+    items = [
+        page.image_card(read(row.path), f"{row.label} taken for {row.predicted}, {row.confidence:.0%} sure", row.path)
+        for row in wrong.itertuples()
+    ]
+    text = "The clean test images that the network was most sure of and wrong about." if items else "No clean test image was classified wrongly."
+    return page.section("The most confident errors", page.paragraph(text), page.cards(items))
+
+
+def pairs(crossing: pd.DataFrame, count: int, read: Read) -> str:
+    """Return a gallery of copies across the split: `count` pairs, spread over kinds and over similarity."""
+    shown = gallery(crossing, count)
+    items = [page.pair_card(read(row.path), read(row.twin), row.kind, row.similarity, (row.path, row.twin)) for row in shown.itertuples()]
+    text = f"{len(items)} of {len(crossing)} pairs of a test image (left) and a training image (right), the least similar of each kind first."
+    return page.section("Copies, side by side", page.paragraph(text), page.cards(items))
+
+
+def gallery(crossing: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return at most `count` pairs, kinds taking turns, each kind's least similar first: the ones to doubt."""
+    order = crossing.sort_values(["similarity", "path", "twin"])
+    order = order.assign(turn=order.groupby("kind").cumcount())
+    return order.sort_values(["turn", "kind", "path"])[:count].sort_values(["kind", "similarity", "path"])
+
+
+def remake(study: str) -> str:
+    """Return the commands that re-make this page."""
+    return page.section("Make it again", page.paragraph("In the study's folder, at the commit that this page belongs to:"),
+                        f"<pre><code>{study}</code></pre>")
+
+
+def _figure(group: dict[str, Any], key: str) -> str:
+    value: Any = group
+    for part in key.split("."):
+        value = value.get(part, {}) if isinstance(value, dict) else {}
+    if not isinstance(value, int | float):
+        return ""
+    low, high = group.get(f"{key}_low"), group.get(f"{key}_high")
+    return _plain(value) + (f" [{_plain(low)}, {_plain(high)}]" if low is not None else "")
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,183 @@
+"""What makes a run exact, and what a stage does around its work: threads, seeds, device, precision, errors, the log.
+
+The instruction set is pinned earlier still, in `stages/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import multiprocessing
+import os
+import platform
+import re
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from stages.files import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Device = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+
+def run(stage: str, main: Callable[[], None]) -> None:
+    """Run a stage's `main`; end with one line and exit status 1 where a person's input or the disk is at fault."""
+    _die_with_dvc()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"{stage}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        sys.exit(f"{stage}: cannot write{where}: {error.strerror}; nothing was left half-written, mend it and run again")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def workers() -> int:
+    """Return how many processes may decode or draw images: the cores we may use, or BRAINMRI_WORKERS.
+
+    Never a parameter: the number must not change one bit of any output.
+    """
+    chosen = os.environ.get("BRAINMRI_WORKERS")
+    if chosen is None:
+        return len(os.sched_getaffinity(0))
+    if not chosen.isdecimal() or not 1 <= int(chosen) <= 256:
+        raise InputError(f"BRAINMRI_WORKERS is {chosen!r}: expected a whole number from 1 to 256")
+    return int(chosen)
+
+
+def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield function(item) for each item, in order, computed by `workers()` processes.
+
+    A few results at most wait to be taken, so memory stays flat however many items there are. `function` and the items
+    must be picklable; it runs in fresh processes, which see none of this one's state. One worker means this process.
+    """
+    count = min(workers(), len(items))
+    if count < 2:
+        yield from map(function, items)
+        return
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("forkserver")) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def limit_threads(threads: int) -> None:
+    """Use exactly `threads` threads inside each operation, also where there are fewer cores: sums split by thread."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def exact(threads: int, precision: Precision) -> None:
+    """Fix everything that lets torch choose between kernels that round differently. Call once, before any tensor."""
+    import torch
+
+    limit_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def seed_step(*key: int) -> None:
+    """Seed torch on every device as a function of `key` alone, such as (seed, epoch, step).
+
+    Draws made after this do not depend on how many were made before, so any step can be re-made by itself.
+    """
+    import numpy as np
+    import torch
+
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+
+
+def device(name: Device) -> torch.device:
+    """Return the device asked for; a missing GPU is an error, never a silent fall back to the CPU."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device = 'cuda': no usable NVIDIA GPU was found; set `device: cpu` in params.yaml "
+                         "(or `dvc exp run -S device=cpu`), or install a driver that torch can use")
+    return torch.device(name)
+
+
+def autocast(on: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Return the context in which a forward pass runs in `precision`; weights stay float32."""
+    import torch
+
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return torch.autocast(on.type, kinds[precision]) if precision in kinds else contextlib.nullcontext()
+
+
+def cpu() -> str:
+    """Return this machine's CPU model, as docs/reproducibility.md lists them: name, family and model number."""
+    facts = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    return f"{facts.get('model name', platform.machine())} (family {facts.get('cpu family')}, model {facts.get('model')})"
+
+
+@contextlib.contextmanager
+def only_one(path: Path | str) -> Iterator[None]:
+    """Hold an exclusive lock for the block, so that two trainers never write one study.
+
+    The kernel drops the lock when the process ends, however it ends.
+    """
+    import fcntl
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another run holds {path}: wait for it to end, or stop it, then run again") from None
+        yield
+
+
+def _die_with_dvc() -> None:
+    """End this process when the `dvc` that started it is gone.
+
+    DVC runs a stage through a shell; killing `dvc` alone would leave the stage running, to overwrite outputs later.
+    So the parent (the shell, or DVC itself) and the parent's parent are watched.
+    """
+    if "DVC_ROOT" not in os.environ or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: where the parent itself is killed
+    family = _ancestors()
+
+    def watch() -> None:
+        while _ancestors() == family:
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _ancestors() -> tuple[int, int]:
+    """Return (parent, parent's parent) as process ids."""
+    parent = os.getppid()
+    try:
+        return parent, int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError):
+        return parent, 0

@@ -1,0 +1,1 @@
+"""Fine-tuning, exact and resumable."""

@@ -1,0 +1,88 @@
+"""Writes models/model.safetensors and models/curves/. Run as `python -m stages.train` in a study's folder."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from dvclive import Live
+
+from stages import params, runtime
+from stages.backbone import network
+from stages.files import InputError, atomic_folder, write_csv
+from stages.train.checkpoint import Store, beside_cache, fingerprint
+from stages.train.loop import Images, Trainer
+from stages.train.schema import Params
+
+STAGES = Path(__file__).parent.parent
+INPUTS = ["data/prepared/train.npy", "data/prepared/val.npy", "data/prepared/index.csv", "models/init.safetensors"]
+CODE = [*sorted(STAGES.glob("*.py")), *sorted((STAGES / "backbone").glob("*.py")), *sorted((STAGES / "train").glob("*.py"))]
+
+
+def main() -> None:
+    """Read parameters, arrays and starting weights; train, or go on from a checkpoint; write weights and curves."""
+    chosen = params.load(Params)
+    runtime.exact(chosen.threads, chosen.precision)
+    with runtime.only_one("logs/train.lock"):
+        try:
+            _train(chosen)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            raise InputError(f"out of memory with batch_size = {chosen.batch_size}: try half of it "
+                             f"(dvc exp run -S batch_size={max(2, chosen.batch_size // 2)})") from None
+
+
+def _train(chosen: Params) -> None:
+    _, meta = network.load("models/init.safetensors")
+    train, val = _images("train", meta.classes), _images("val", meta.classes)
+    if chosen.batch_size > len(train.images):
+        raise InputError(f"batch_size = {chosen.batch_size} is more than the {len(train.images)} training images: choose less")
+    model = network.build(len(meta.classes), chosen.train.dropout)
+    network.fit(model, network.read_tensors("models/init.safetensors")[0], "models/init.safetensors")
+    trainer = Trainer(model, train, val, chosen, meta.mean, meta.std)
+    made_by = fingerprint(chosen.model_dump(mode="json"), INPUTS, CODE, _device_name(trainer.device))
+    store = Store(beside_cache(Path.cwd()), made_by)
+    with runtime.only_one(store.folder.with_suffix(".lock")):
+        found = store.newest()
+        if found:
+            trainer.restore(*found)
+            print(f"going on from a checkpoint at epoch {trainer.progress.epoch + 1}, step {trainer.progress.step}")
+        outcome = trainer.fit(store)
+        _write(outcome, network.Meta(meta.classes, meta.image_size, meta.mean, meta.std, chosen.train.dropout, made_by_params(chosen)),
+               trainer.progress.history)
+        store.remove()
+
+
+def _images(array: str, classes: list[str]) -> Images:
+    """Return an array as a memory map, and the number of each image's class."""
+    index = pd.read_csv("data/prepared/index.csv", keep_default_na=False)
+    labels = index.loc[index["array"] == array, "label"].map({name: number for number, name in enumerate(classes)})
+    return Images(np.load(f"data/prepared/{array}.npy", mmap_mode="r"), labels.to_numpy(np.int64))
+
+
+def _write(outcome: torch.nn.Module, meta: network.Meta, history: list[dict[str, float]]) -> None:
+    """Write the weights, and the curves as dvclive's folder with the same figures as one table, history.csv."""
+    network.save("models/model.safetensors", outcome, meta)
+    with atomic_folder("models/curves") as folder:
+        with Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False) as live:
+            for row in history:
+                for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
+                    live.log_metric(name, row[name])
+                live.next_step()
+        write_csv(folder / "history.csv", pd.DataFrame(history, columns=["epoch", "lr", "train_loss", "val_loss", "val_accuracy"]))
+
+
+def made_by_params(chosen: Params) -> str:
+    """Return the digest of the parameters that this stage read."""
+    return hashlib.sha256(json.dumps(chosen.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+if __name__ == "__main__":
+    runtime.run("train", main)

@@ -1,0 +1,57 @@
+"""Random changes of a whole batch at once, on the device that trains."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from stages.train.schema import Augment
+
+
+def augment(x: torch.Tensor, options: Augment, draws: np.random.Generator) -> torch.Tensor:
+    """Return x (float32 [N, 1, S, S], normalised grey levels) with every image changed in its own way.
+
+    Affine first (mirror, turn, scale, shift in one resampling; what enters at the border repeats its edge), then
+    contrast and brightness, then noise. Torch draws the noise, so seed torch for the step first.
+    """
+    n = len(x)
+    matrix = affine(n, options, draws)
+    if matrix is not None:
+        theta = torch.from_numpy(matrix).to(x.device)
+        grid = F.affine_grid(theta, [n, 1, *x.shape[2:]], align_corners=False)
+        x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    gain, offset = draws.uniform(-1, 1, (2, n, 1, 1, 1)).astype(np.float32)
+    if options.contrast:
+        x = x * torch.from_numpy(1 + options.contrast * gain).to(x.device)
+    if options.brightness:
+        x = x + torch.from_numpy(options.brightness * offset).to(x.device)
+    if options.noise:
+        x = x + options.noise * torch.randn_like(x)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def affine(n: int, options: Augment, draws: np.random.Generator) -> np.ndarray | None:
+    """Return float32 [n, 2, 3] that map output to input positions in -1..1, as `affine_grid` wants them; None if at rest.
+
+    The same draws are made whatever is switched off, so one option does not change what another one does.
+    """
+    turn, zoom, right, down = draws.uniform(-1, 1, (4, n))
+    flip = np.where(draws.random(n) < 0.5, -1.0, 1.0) if options.mirror else np.ones(n)
+    if not (options.mirror or options.rotate or options.scale or options.translate):
+        return None
+    angle = turn * options.rotate * math.pi / 180
+    stretch = 1 + zoom * options.scale
+    cos, sin = np.cos(angle) * stretch, np.sin(angle) * stretch
+    rows = [[cos * flip, -sin, right * 2 * options.translate], [sin * flip, cos, down * 2 * options.translate]]
+    return np.array(rows).transpose(2, 0, 1).astype(np.float32)
+
+
+def resample(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Return x [N, 1, S, S] at `size` pixels a side, antialiased; x itself where it has that size already."""
+    if size == x.shape[-1]:
+        return x
+    x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return x.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,126 @@
+"""Checkpoints: written whole or not at all, checked before use, and never taken by another run.
+
+They lie beside DVC's cache, not in the study: DVC deletes a stage's outputs before it runs it, and an experiment in a
+temporary workspace starts again in a new folder. Their folder is named by a fingerprint of everything that can change
+the result, so a run finds its own checkpoints and no other's.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from stages.files import replacing, sha256_file
+
+KEPT = 2  # checkpoints of one run: the one before the last too, should the last be torn
+OTHERS = 2  # folders of other runs, the newest ones; older ones are removed
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the next step to take, and what was measured so far."""
+
+    epoch: int = 0
+    step: int = 0  # in the epoch
+    loss_sum: float = 0.0  # over the epoch's steps so far
+    history: list[dict[str, float]] = field(default_factory=list)  # one row an epoch
+    best_epoch: int = -1
+    scaler: dict[str, Any] = field(default_factory=dict)  # of fp16's loss scaling
+
+
+def fingerprint(params: Any, inputs: Iterable[Path | str], code: Iterable[Path | str], device: str) -> str:
+    """Return the digest of all that a run's bits depend on: parameters, input files, code, torch and the device."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps([params, torch.__version__, device], sort_keys=True).encode())
+    for path in [*inputs, *code]:
+        digest.update(f"\n{Path(path).name} {sha256_file(path)}".encode())
+    return digest.hexdigest()
+
+
+def beside_cache(start: Path) -> Path:
+    """Return the folder for checkpoints: inside DVC's cache folder, or `.checkpoints` in `start` where DVC is not used.
+
+    DVC gives a temporary workspace the main repository's cache by its `.dvc/config.local`, which is read here.
+    """
+    for folder in [start, *start.parents]:
+        if (folder / ".dvc").is_dir():
+            config = configparser.ConfigParser()
+            config.read([folder / ".dvc" / "config", folder / ".dvc" / "config.local"])
+            cache = config.get("cache", "dir", fallback="cache").strip("'\"")
+            return folder / ".dvc" / cache / "checkpoints"
+    return start / ".checkpoints"
+
+
+class Store:
+    """The checkpoints of one run.
+
+    Parameters
+    ----------
+    folder : where the checkpoints of all runs lie
+    fingerprint : this run's, see `fingerprint`
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        self.folder = folder / fingerprint[:16]
+
+    def save(self, tensors: dict[str, torch.Tensor], progress: Progress) -> None:
+        """Write a checkpoint, then drop all but the newest `KEPT`. Its name carries its digest, so a torn one shows."""
+        about = json.dumps({"fingerprint": self.fingerprint, "progress": asdict(progress)})
+        plain = self.folder / "written.safetensors"
+        with replacing(plain) as part:
+            save_file(tensors, part, metadata={"brainmri": about})
+            digest = sha256_file(part)
+        plain.replace(self.folder / f"{progress.epoch:06d}-{progress.step:08d}-{digest}.safetensors")
+        for old in self._newest_first()[KEPT:]:
+            old.unlink()
+
+    def newest(self, say: Any = print) -> tuple[dict[str, torch.Tensor], Progress] | None:
+        """Return the newest sound checkpoint of this very run, or None; what is passed over is said by `say`."""
+        for path in self._newest_first():
+            found = self._read(path)
+            if found:
+                return found
+            say(f"checkpoint {path.name[:15]} is torn or another run's: not used")
+        return None
+
+    def remove(self) -> None:
+        """Drop this run's checkpoints (it has ended), and those of other runs but the newest few."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        others = [path for path in self.folder.parent.glob("*") if path.is_dir()]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-OTHERS]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("*-*-*.safetensors"), reverse=True)
+
+    def _read(self, path: Path) -> tuple[dict[str, torch.Tensor], Progress] | None:
+        if sha256_file(path) != path.stem.rsplit("-", 1)[-1]:
+            return None
+        try:
+            with safe_open(path, framework="pt") as handle:
+                about = json.loads((handle.metadata() or {})["brainmri"])
+                if about["fingerprint"] != self.fingerprint:
+                    return None
+                return {name: handle.get_tensor(name) for name in handle.keys()}, Progress(**about["progress"])  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            return None
+
+
+def every_steps() -> int:
+    """Return after how many steps within an epoch a checkpoint is also written; 0: at the end of epochs only.
+
+    The environment's affair (BRAINMRI_CHECKPOINT_STEPS), not a parameter: it changes no bit of any output.
+    """
+    return int(os.environ.get("BRAINMRI_CHECKPOINT_STEPS", "0"))

@@ -1,0 +1,198 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from stages import runtime
+from stages.backbone.inference import logits, normalise
+from stages.files import InputError
+from stages.train import data, order, schedule
+from stages.train.augment import augment, resample
+from stages.train.checkpoint import Progress, Store, every_steps
+from stages.train.optimizer import Average, make_optimizer, set_lr
+from stages.train.schema import Params
+
+LOOK = 50  # steps between looks at the loss on a GPU, where each look waits for the device
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images uint8 [N, S, S] and their labels int64 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Trainer:
+    """One run: network, optimizer, average, and where it stands.
+
+    `fit` runs from where `progress` stands to the end. The state after any step is a function of the parameters, the
+    data and the starting weights alone, so a run restored from a checkpoint ends with the same bits.
+    """
+
+    def __init__(self, network: nn.Module, train: Images, val: Images, params: Params, mean: float, std: float) -> None:
+        self.params, self.train, self.val = params, train, val
+        self.mean, self.std = mean, std
+        self.device = runtime.device(params.device)
+        self.network = network.to(self.device)
+        self.forward = torch.compile(self.network) if params.train.compile else self.network
+        self.optimizer = make_optimizer(self.network, params)
+        self.average = Average(self.network) if params.train.ema_decay else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=params.precision == "fp16")
+        self.best: dict[str, torch.Tensor] | None = None
+        self.progress = Progress()
+        self.steps = len(train.images) // params.batch_size
+        self.labels = torch.from_numpy(train.labels).to(self.device)
+        self.class_weights = _class_weights(train.labels).to(self.device) if params.train.class_weights else None
+        self.resident = data.resident(train.images, self.device)
+
+    def fit(self, store: Store) -> nn.Module:
+        """Train to the end, with a checkpoint after each epoch, and return the chosen network in evaluation mode."""
+        while self.progress.epoch < self.params.epochs and not self._stalled():
+            self._epoch(store)
+            store.save(self.state(), self.progress)
+        if self.best is not None:
+            self._outcome().load_state_dict(self.best)
+        return self._outcome().eval()
+
+    def _epoch(self, store: Store) -> None:
+        progress, begun = self.progress, time.perf_counter()
+        first = progress.step
+        rows = order.batches(len(self.train.images), self.params.batch_size, self.params.seed, progress.epoch)
+        loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.device)
+        bar = tqdm(total=self.steps * self.params.batch_size, initial=first * self.params.batch_size, unit="img",
+                   desc=f"epoch {progress.epoch + 1}/{self.params.epochs}", leave=False, mininterval=1, disable=None)
+        for step, batch in enumerate(self._batches(rows[first:]), first):
+            loss_sum += self._step(batch, self.labels[torch.from_numpy(rows[step]).to(self.device)], step)
+            progress.step = step + 1
+            looked = self.device.type == "cpu" or step % LOOK == 0 or progress.step == self.steps
+            if looked and not bool(torch.isfinite(loss_sum)):
+                raise InputError(self._diverged(step))
+            bar.update(self.params.batch_size)
+            if every_steps() and progress.step % every_steps() == 0 and progress.step < self.steps:
+                progress.loss_sum = float(loss_sum)
+                store.save(self.state(), progress)
+        bar.close()
+        self._validate(float(loss_sum) / self.steps)
+        self._report(time.perf_counter() - begun, self.steps - first)
+
+    def _batches(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
+        if self.resident is not None:
+            return data.gathered(self.resident, rows)
+        return data.batches(self.train.images, rows, self.device)
+
+    def _step(self, batch: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
+        """Take one optimizer step; return the loss, still on the device."""
+        params, epoch = self.params, self.progress.epoch
+        number, total = epoch * self.steps + step, self.params.epochs * self.steps
+        runtime.seed_step(params.seed, order.TORCH, epoch, step)
+        draws = order.generator(params.seed, order.AUGMENT, epoch, step)
+        x = augment(normalise(batch, self.mean, self.std), params.augment, draws)
+        x = resample(x, schedule.size_at(number / total, params.train.size_schedule, x.shape[-1]))
+        self.network.train()
+        with runtime.autocast(self.device, params.precision):
+            output = self.forward(x)
+        loss = F.cross_entropy(output.float(), labels, self.class_weights, label_smoothing=params.train.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        warmup = round(params.train.warmup_epochs * self.steps)
+        rate = params.lr * schedule.lr_factor(number, total, warmup)
+        set_lr(self.optimizer, rate, frozen=number < params.train.freeze_epochs * self.steps)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            self.average.update(self.network, schedule.ema_decay_at(number, params.train.ema_decay))
+        return loss.detach()
+
+    def _validate(self, train_loss: float) -> None:
+        """Score the validation images, write the epoch's row, and keep the weights if they are the best so far."""
+        progress = self.progress
+        output = logits(self._outcome(), self.val.images, mean=self.mean, std=self.std, device=self.device,
+                        batch_size=self.params.batch_size, precision=self.params.precision)
+        loss, accuracy = score(output, self.val.labels)
+        progress.history.append({"epoch": progress.epoch, "lr": float(self.optimizer.param_groups[-1]["lr"]),
+                                 "train_loss": train_loss, "val_loss": loss, "val_accuracy": accuracy})
+        if self._better():
+            progress.best_epoch = progress.epoch
+            if self.params.train.select_best:
+                self.best = {name: tensor.clone() for name, tensor in self._outcome().state_dict().items()}
+        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+
+    def _better(self) -> bool:
+        """Whether the last epoch has the best validation accuracy so far, the smaller loss deciding between equals."""
+        rank = [(row["val_accuracy"], -row["val_loss"]) for row in self.progress.history]
+        return all(rank[-1] > earlier for earlier in rank[:-1])
+
+    def _stalled(self) -> bool:
+        """Whether validation has not improved for `patience` epochs (0: never stop early)."""
+        since = self.progress.epoch - 1 - self.progress.best_epoch
+        return bool(self.params.train.patience) and since >= self.params.train.patience
+
+    def _outcome(self) -> nn.Module:
+        return self.average.network if self.average else self.network
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return every tensor that the rest of the run depends on, by name, on the CPU."""
+        self.progress.scaler = self.scaler.state_dict()
+        parts: dict[str, torch.Tensor] = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if self.average:
+            parts |= {f"average.{name}": tensor for name, tensor in self.average.network.state_dict().items()}
+        parts |= {f"best.{name}": tensor for name, tensor in (self.best or {}).items()}
+        for name, weight in self.network.named_parameters():
+            parts |= {f"adamw.{name}.{key}": value for key, value in self.optimizer.state.get(weight, {}).items()}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in parts.items()}
+
+    def restore(self, state: dict[str, torch.Tensor], progress: Progress) -> None:
+        """Go back to a checkpoint. Values are copied into the tensors that are there, so memory layouts stay."""
+        self.progress = progress
+        self.network.load_state_dict(_part(state, "network."))
+        if self.average:
+            self.average.network.load_state_dict(_part(state, "average."))
+        best = _part(state, "best.")
+        self.best = {name: tensor.to(self.device) for name, tensor in best.items()} or None
+        for name, weight in self.network.named_parameters():
+            saved = _part(state, f"adamw.{name}.")
+            if saved:
+                moments = {key: torch.zeros_like(weight).copy_(saved[key]) for key in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[weight] = {"step": saved["step"].to(self.device), **moments}
+        if progress.scaler:
+            self.scaler.load_state_dict(progress.scaler)
+
+    def _diverged(self, step: int) -> str:
+        epoch = self.progress.epoch
+        kept = f"the last good checkpoint is from the start of epoch {epoch + 1}" if epoch else "there is no checkpoint yet"
+        return (f"the loss became NaN or infinite in epoch {epoch + 1}, at or before step {step + 1} of {self.steps}; {kept}; "
+                f"try a smaller lr (now {self.params.lr}), more train.warmup_epochs, or precision: fp32")
+
+    def _report(self, seconds: float, steps: int) -> None:
+        row = self.progress.history[-1]
+        tqdm.write(f"epoch {self.progress.epoch}/{self.params.epochs}  train loss {row['train_loss']:.4f}  "
+                   f"val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.4f}  "
+                   f"{steps * self.params.batch_size / seconds:.0f} img/s")
+
+
+def score(output: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return (cross-entropy in nats, accuracy in 0..1) of logits [N, C], summed in float64."""
+    shifted = output.astype(np.float64) - output.max(axis=1, keepdims=True)
+    likelihood = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(axis=1))
+    return float(-likelihood.mean()), float((output.argmax(axis=1) == labels).mean())
+
+
+def _class_weights(labels: np.ndarray) -> torch.Tensor:
+    """Return float32 [C]: inversely proportional to how often a class occurs, 1 for a class of average size."""
+    counts = np.bincount(labels)
+    return torch.from_numpy((len(labels) / (len(counts) * counts)).astype(np.float32))
+
+
+def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

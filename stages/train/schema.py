@@ -1,0 +1,59 @@
+"""The parameters that the train stage reads."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from stages.params import Group
+from stages.runtime import Device, Precision
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Train(Group):
+    """The recipe, less the five keys that stand at the top of params.yaml."""
+
+    weight_decay: Annotated[float, Field(ge=0, le=10)]
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: bool
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    select_best: bool
+    patience: Annotated[int, Field(ge=0)]
+    freeze_epochs: Annotated[float, Field(ge=0)]
+    backbone_lr_scale: Annotated[float, Field(gt=0, le=1)]
+    size_schedule: list[tuple[Fraction, Annotated[int, Field(ge=16, le=1024)]]]
+    compile: bool
+
+
+class Augment(Group):
+    """How far each training image is changed, anew in every epoch; 0 switches a change off."""
+
+    mirror: bool
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, le=0.9)]
+    translate: Fraction
+    brightness: Fraction
+    contrast: Fraction
+    noise: Fraction
+
+
+class Params(Group):
+    """Keys of params.yaml that train reads."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    lr: Annotated[float, Field(gt=0, le=10)]
+    epochs: Annotated[int, Field(ge=0, le=10_000)]
+    batch_size: Annotated[int, Field(ge=2, le=65_536)]
+    threads: Annotated[int, Field(ge=1, le=256)]
+    device: Device
+    precision: Precision
+    train: Train
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _precision_has_a_device(self) -> "Params":
+        if self.device == "cpu" and self.precision in ("tf32", "fp16"):
+            raise ValueError(f"precision = {self.precision!r} needs device = 'cuda'; on a CPU use fp32 or bf16")
+        return self

@@ -1,0 +1,24 @@
+"""Read params.yaml and data/raw/; write data/manifest.csv, data/pairs.csv, data/descriptors.npy, metrics/integrity.json."""
+
+from pathlib import Path
+
+from stages import runtime
+from stages.files import replacing, write_csv, write_json
+from stages.params import load
+from stages.verify.schema import Params
+from stages.verify.study import examine_study
+
+
+def main() -> None:
+    """Run the stage in the current folder."""
+    params = load(Params)
+    found = examine_study(Path("data/raw"), params, runtime.workers())
+    write_csv("data/manifest.csv", found.manifest)
+    write_csv("data/pairs.csv", found.pairs)
+    with replacing("data/descriptors.npy") as part, part.open("wb") as handle:
+        found.save_descriptors(handle)
+    write_json("metrics/integrity.json", found.integrity)
+
+
+if __name__ == "__main__":
+    runtime.run("verify", main)

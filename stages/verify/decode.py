@@ -1,0 +1,119 @@
+"""Bytes of an image file -> grey levels. The only place in the project where an image file is decoded.
+
+Every later stage, and `brainmri predict`, calls `decode_grey`, so a file means the same pixels everywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from stages.files import InputError
+
+# Pixel formats that libraries decode in this process. Pillow also knows EPS, which would start Ghostscript.
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+
+
+class DecodeError(InputError):
+    """The bytes are no image that we can use; the message is the reason, without the file's name."""
+
+
+class Decoded(NamedTuple):
+    """An image as grey levels, and what its file said it was."""
+
+    grey: np.ndarray  # uint8 [H, W], upright
+    mode: str  # Pillow's name for the pixels in the file: L, RGB, RGBA, P, I;16, ...
+    format: str  # JPEG, PNG, ... by content, not by the file's name
+
+
+def decode_grey(data: bytes, max_pixels: int) -> np.ndarray:
+    """Return the grey levels of an image file's bytes.
+
+    Colour is weighed as ITU-R 601 luma in Pillow's integer arithmetic (the same bits everywhere). Transparency is laid
+    on black, EXIF orientation is applied, an animation gives its first frame. Levels with more than 8 bits are scaled
+    so that the image's darkest is 0 and its brightest 255.
+
+    Parameters
+    ----------
+    data : the file's bytes.
+    max_pixels : refuse an image with more pixels than this, before decoding it (a decompression bomb).
+
+    Returns
+    -------
+    uint8 [H, W]
+
+    Raises
+    ------
+    DecodeError
+        An InputError whose message is the reason.
+
+    Examples
+    --------
+    >>> import io; from PIL import Image
+    >>> file = io.BytesIO(); Image.new("RGB", (3, 2), (255, 255, 255)).save(file, "PNG")
+    >>> decode_grey(file.getvalue(), max_pixels=100).tolist()
+    [[255, 255, 255], [255, 255, 255]]
+    """
+    return decode(data, max_pixels).grey
+
+
+def decode(data: bytes, max_pixels: int) -> Decoded:
+    """Return grey levels, mode and format of an image file's bytes; see `decode_grey`."""
+    if not data:
+        raise DecodeError("empty file (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata is no fault of the pixels; size is checked below
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _refuse_bomb(image, max_pixels)
+                mode, kind = image.mode, image.format or "unknown"
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
+                return Decoded(_grey(image), mode, kind)
+    except DecodeError:
+        raise
+    except Image.DecompressionBombError:
+        raise DecodeError(f"more than {max_pixels} pixels (max_pixels): a decompression bomb?") from None
+    except UnidentifiedImageError:
+        raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from None
+    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise nearly anything on damaged bytes
+        raise DecodeError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}"[:200]) from None
+
+
+def _refuse_bomb(image: ImageFile.ImageFile, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise DecodeError(f"{width} x {height} pixels are more than {max_pixels} (max_pixels): a decompression bomb?")
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """Return uint8 [H, W] for any of Pillow's modes."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _scaled(np.asarray(image))
+    if image.mode == "LAB":
+        return np.array(image.getchannel(0))
+    if image.has_transparency_data:
+        colour = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour)
+    if image.mode not in ("L", "1", "RGB"):
+        image = image.convert("RGB")
+    return np.array(image.convert("L"))
+
+
+def _scaled(levels: np.ndarray) -> np.ndarray:
+    """Scale integers or floats to 0..255 by the image's own range; one level only gives zeros, not-a-number is 0."""
+    if levels.dtype.kind == "f":
+        levels = levels.astype(np.float64)
+        finite = np.isfinite(levels)
+        if not finite.any():
+            raise DecodeError("no pixel is a finite number")
+        low, high = levels[finite].min(), levels[finite].max()
+        share = (np.where(finite, levels, low) - low) / ((high - low) or 1)
+        return np.asarray(np.floor(share * 255 + 0.5), np.uint8)
+    levels = levels.astype(np.int64)
+    low, span = levels.min(), (np.ptp(levels) or 1)
+    return np.asarray(((levels - low) * 255 + span // 2) // span, np.uint8)

@@ -1,0 +1,177 @@
+"""One image -> a few small views of its content, and a descriptor of each, from which copies can be told.
+
+A copy may be re-encoded, rescaled, re-contrasted, framed, mirrored or turned. So a view is a crop to the picture's
+content (found in three ways, because no single way survives every change of contrast), resized to a square; and its
+descriptor is locally normalised, which takes away brightness, contrast and, nearly, gamma. Flips and turns are left to
+the search, which tries all eight.
+
+All arithmetic is on integers, or elementwise in float64, so the same pixels give the same bits on any processor.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+WORK = 256  # longest side, in pixels, at which content is looked for
+SIDE = 64  # side of a view; the smallest true copy (a 200 px image at scale 0.4) still has this many pixels
+CELLS = 16  # side of a descriptor
+VIEWS = 3  # the head, found on two tone scales, and all within the rim
+SMALLEST = 16  # a picture whose content is narrower than this many pixels has no shape to compare
+FLAT = 12  # grey levels: a line or picture with less range than this is empty
+
+FAINT = 4  # grey levels: contrast below this is noise
+UNIT = 640  # length of a descriptor; entries stay within int8, and products of two within what float32 adds up exactly
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, as Pillow has it
+
+
+class Described(NamedTuple):
+    """What is kept of a picture."""
+
+    views: NDArray[np.int8]  # [VIEWS, SIDE, SIDE], locally normalised
+    descriptors: NDArray[np.int8]  # [VIEWS, CELLS * CELLS], locally normalised, of length UNIT
+
+
+def describe(grey: NDArray[np.uint8]) -> Described | None:
+    """Return views and descriptors of a grey image, uint8 [H, W]; None where it shows too little to be compared."""
+    if min(grey.shape) < SMALLEST:
+        return None
+    work = _working_copy(grey)
+    frame, rim = content_frame(work, 2), content_frame(work, 0)
+    if frame is None or rim is None:
+        return None
+    levels = np.asarray(work)
+    boxes = [foreground_box(levels, frame, tones, share) for tones, share in ((ROOT, 0.15), (LOG, 0.08))]
+    thumbs = np.stack([_thumb(work, box) for box in (*boxes, rim)])
+    descriptors = descriptor(thumbs)
+    return Described(normalised(thumbs), descriptors) if descriptors.any(axis=1).all() else None
+
+
+def _working_copy(grey: NDArray[np.uint8]) -> Image.Image:
+    """Return the image with its longest side at WORK pixels."""
+    image = Image.fromarray(grey)
+    factor = WORK / max(grey.shape)
+    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    return image.resize(size, Image.Resampling.BOX if factor < 1 else Image.Resampling.BILINEAR, reducing_gap=1.0)
+
+
+def content_frame(image: Image.Image, outliers: int) -> Box | None:
+    """Return what is left when lines of one level are taken off all four sides; None if it is nothing.
+
+    A line is judged by means over 8 pixels, so that noise does not count; as many as `outliers` of them may differ on
+    either side, so that a letter or a ruler at the rim does not count either.
+    """
+    across, along = np.asarray(image.reduce((8, 1))), np.asarray(image.reduce((1, 8))).T
+    left, top, right, bottom = 0, 0, image.width, image.height
+    while min(right - left, bottom - top) >= SMALLEST:
+        rows = _busy(across[top:bottom, -(-left // 8) : right // 8], outliers)
+        columns = _busy(along[left:right, -(-top // 8) : bottom // 8], outliers)
+        if rows is None or columns is None:
+            return None
+        if (rows, columns) == ((0, bottom - top), (0, right - left)):
+            return float(left), float(top), float(right), float(bottom)
+        top, bottom = top + rows[0], top + rows[1]
+        left, right = left + columns[0], left + columns[1]
+    return None
+
+
+def _busy(lines: NDArray[np.uint8], outliers: int) -> tuple[int, int] | None:
+    """Return the first and one past the last row that is not all of one level."""
+    count = lines.shape[1]
+    if count == 0:
+        return None
+    ordered, apart = np.sort(lines, axis=1), min(outliers, (count - 1) // 2)
+    if outliers:
+        middle = ordered[:, count // 2].astype(np.int16)
+        spread = np.maximum(ordered[:, -1 - apart] - middle, middle - ordered[:, apart])
+    else:
+        spread = ordered[:, -1] - ordered[:, 0]
+    found = np.nonzero(spread > FLAT)[0]
+    return (int(found[0]), int(found[-1]) + 1) if found.size else None
+
+
+# Two tone scales on which Otsu's threshold is stable when the gamma changes: one for dark pictures, one for bright ones.
+_LEVELS = np.arange(256)
+ROOT = np.floor(np.sqrt(_LEVELS / 255) * 255).astype(np.uint8)
+LOG = np.floor(np.log((_LEVELS + 8) / 8) / np.log(263 / 8) * 255).astype(np.uint8)
+
+
+def foreground_box(levels: NDArray[np.uint8], frame: Box, tones: NDArray[np.uint8], share: float) -> Box:
+    """Return the box of the head: from the first to the last line of which a `share` is foreground.
+
+    The share is far above what letters, noise or the flat crown of a head reach, so the box ends where it is steep.
+    """
+    left, top, right, bottom = (int(edge) for edge in frame)
+    part = tones[levels[top:bottom, left:right]]
+    head = part > otsu(np.bincount(part.ravel(), minlength=256))
+    y0, y1 = _outermost(np.count_nonzero(head, axis=1), share * head.shape[1])
+    x0, x1 = _outermost(np.count_nonzero(head, axis=0), share * head.shape[0])
+    return float(left + x0), float(top + y0), float(left + x1), float(top + y1)
+
+
+def otsu(counts: NDArray[np.int64]) -> int:
+    """Return the level that best parts a histogram, int [256], into two classes (Otsu 1979)."""
+    below, moment = np.cumsum(counts), np.cumsum(counts * np.arange(256))
+    above = below[-1] - below
+    between = (moment[-1] * below - moment * below[-1]).astype(np.float64) ** 2 / np.maximum(below * above, 1)
+    return int(np.argmax(between))
+
+
+def _outermost(counts: NDArray[np.intp], least: float) -> tuple[int, int]:
+    """Return the first and one past the last line that has `least` foreground."""
+    lines = np.nonzero(counts >= least)[0]
+    return (int(lines[0]), int(lines[-1]) + 1) if lines.size else (0, len(counts))
+
+
+def _thumb(image: Image.Image, box: Box) -> NDArray[np.uint8]:
+    """Return a part of the image as uint8 [SIDE, SIDE], antialiased."""
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+
+
+def descriptor(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Return int8 [N, CELLS * CELLS] for uint8 [N, SIDE, SIDE]: each cell against its 5 x 5 surroundings.
+
+    Local contrast normalisation (Jarrett et al. 2009), +-2.5 deviations, then brought to length UNIT, so that a plain
+    dot product divided by UNIT squared is the cosine. Nothing but zeros where there is no contrast.
+    """
+    ratio = SIDE // CELLS
+    cells = thumbs.reshape(-1, CELLS, ratio, CELLS, ratio).sum(axis=(2, 4), dtype=np.int64)
+    mean, deviation = local_moments(cells, 2)
+    scores = np.clip((cells - mean) / (deviation + FAINT * ratio * ratio), -2.5, 2.5).reshape(len(thumbs), -1)
+    whole = np.rint(scores * 1000).astype(np.int64)  # integers, so that the length is the same in any order of summation
+    length = np.sqrt((whole * whole).sum(axis=1, keepdims=True))
+    return np.clip(np.rint(whole * (UNIT / np.maximum(length, 1))), -127, 127).astype(np.int8)
+
+
+def normalised(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Return views with local brightness and contrast taken away, int8 [N, SIDE, SIDE]: deviations times 40.
+
+    They are blurred by 1 2 1 both ways first: what a strong JPEG compression changes most is single pixels.
+    """
+    padded = np.pad(thumbs.astype(np.int64), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    smooth = rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]
+    mean, deviation = local_moments(smooth, 3)
+    return np.rint(np.clip((smooth - mean) / (deviation + FAINT * 16), -3, 3) * 40).astype(np.int8)
+
+
+def local_moments(levels: NDArray[np.int64], reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and standard deviation of each pixel's (2 reach + 1)-square, edges repeated: float64 [N, H, W]."""
+    count = (2 * reach + 1) ** 2
+    total, squares = _window_sums(levels, reach), _window_sums(levels * levels, reach)
+    return total / count, np.sqrt(np.maximum(squares * count - total * total, 0)) / count
+
+
+def _window_sums(levels: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
+    for axis in (1, 2):
+        margins = [(0, 0), (0, 0), (0, 0)]
+        margins[axis] = (reach + 1, reach)
+        running = np.pad(levels, margins, mode="edge").cumsum(axis=axis)
+        ends, starts = ([slice(None)] * 3 for _ in range(2))
+        ends[axis], starts[axis] = slice(2 * reach + 1, None), slice(None, -2 * reach - 1)
+        levels = running[tuple(ends)] - running[tuple(starts)]
+    return levels

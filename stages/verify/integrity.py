@@ -1,0 +1,52 @@
+"""metrics/integrity.json: what the data set is made of, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+
+from stages.verify.manifest import ORDER
+from stages.verify.scan import SPLITS
+
+
+def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
+    """Return counts for people and for `dvc metrics diff`: no lists but that of conflicts, nothing missing."""
+    good = manifest[manifest.status == "ok"]
+    sizes = good.groupby("group").size()
+    equal = good.groupby("sha256").size()
+    return {
+        "files": len(manifest),
+        "quarantined": len(manifest) - len(good),
+        "counts": {split: _counts(manifest[manifest.split == split].label) for split in SPLITS},
+        "distinct_files": int(manifest.sha256.nunique()),
+        "distinct_pictures": int(good.group.nunique()),
+        "byte_groups": int((equal > 1).sum()),
+        "twin_groups": int((sizes > 1).sum()),
+        "twin_pairs": _counts(pairs.kind, ORDER),
+        "label_conflicts": _conflicts(good, pairs),
+        "leaked": _leaked(good),
+    }
+
+
+def _counts(values: pd.Series, names: tuple[str, ...] = ()) -> dict[str, int]:
+    found = Counter(values.tolist())
+    return {name: int(found[name]) for name in names or sorted(found)} | {"all": int(found.total())}
+
+
+def _conflicts(good: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
+    labels = good.groupby("group").label.nunique()
+    crossing = pairs[pairs.label != pairs.twin_label]
+    return {"groups": int((labels > 1).sum()), "pairs": len(crossing),
+            "names": [f"{a} = {b}" for a, b in zip(crossing.path, crossing.twin, strict=True)]}
+
+
+def _leaked(good: pd.DataFrame) -> dict[str, Any]:
+    """Count test files with a direct twin in Training, by class and kind."""
+    test = good[good.split == "Testing"]
+    leaked = test[test.twin_in_training == 1]
+    by_class = {label: _counts(leaked[leaked.label == label].twin_kind, ORDER) for label in sorted(test.label.unique())}
+    return {"by_class": by_class, "by_kind": _counts(leaked.twin_kind, ORDER), "test_files": len(test),
+            "share": round(len(leaked) / max(len(test), 1), 4),
+            "training_files_with_twin_in_testing": int(((good.split == "Training") & (good.twin_in_testing == 1)).sum())}

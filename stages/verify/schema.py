@@ -1,0 +1,35 @@
+"""The parameters that the verify stage reads."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.params import Group
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Twins(Group):
+    """When two pictures count as the same one. Calibrated in docs/audit.md, then frozen: change them and say why."""
+
+    neighbours: Annotated[int, Field(ge=1, le=100)]  # candidates looked at for each file, in each split
+    candidate: Share  # cosine of two descriptors from which on a pair is looked at closely
+    similarity: Share  # correlation of two aligned views from which on they are one picture
+    block: Share  # correlation that the worst part of the picture must reach as well
+    exact_up_to: Annotated[int, Field(ge=0, le=1_000_000)]  # distinct pictures; an index of clusters is used beyond
+
+
+class VerifyParams(Group):
+    """What is checked, and what is tolerated."""
+
+    max_quarantined: Annotated[int, Field(ge=0)]  # files that cannot be decoded before the run stops
+    max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)]  # an image with more is quarantined
+    expected: dict[Literal["Training", "Testing"], dict[str, Annotated[int, Field(ge=1)]]] | None = None
+    twins: Twins
+
+
+class Params(Group):
+    """Keys of params.yaml that verify reads."""
+
+    classes: Annotated[list[str], Field(min_length=2)]
+    verify: VerifyParams

@@ -1,0 +1,107 @@
+"""The whole stage as one function: a folder of images -> manifest, pairs, descriptors, counts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from concurrent.futures import Executor, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.files import InputError
+from stages.verify.audit import Pairs, Pictures, audit
+from stages.verify.describe import CELLS, SIDE, VIEWS
+from stages.verify.integrity import integrity
+from stages.verify.manifest import Links, group_files, manifest, pair_table
+from stages.verify.pictures import Gathered, gather
+from stages.verify.scan import Row, files, scan
+from stages.verify.schema import Params, VerifyParams
+
+
+class Examined(NamedTuple):
+    """What the stage found out."""
+
+    manifest: pd.DataFrame
+    pairs: pd.DataFrame
+    integrity: dict[str, Any]
+    descriptors: NDArray[np.int8]  # [files, VIEWS, CELLS * CELLS]; zeros where a file has none
+
+    def save_descriptors(self, handle: BinaryIO) -> None:
+        """Write the descriptors as .npy."""
+        np.save(handle, self.descriptors)
+
+
+def examine_study(root: Path, params: Params, workers: int) -> Examined:
+    """Hash, decode, describe and compare all files under `root`; the same result for any number of workers.
+
+    Raises
+    ------
+    InputError
+        For folders that are not as expected, and for more files that cannot be decoded than allowed.
+    """
+    paths = files(root, params.classes)
+    check_counts(paths, params.verify)
+    # fork: safe here, as no thread runs yet; and a worker starts in milliseconds.
+    context = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(workers, context) as pool:
+        rows, descriptors = _scan_to(Path(scratch), paths, root, params.verify, pool)
+        described = descriptors.any(axis=(1, 2))
+        gathered = gather(rows, described.tolist())
+        pairs = audit(_pictures(Path(scratch), gathered, descriptors), params.verify.twins, pool)
+    return _examined(rows, gathered, pairs, descriptors)
+
+
+def check_counts(paths: list[str], verify: VerifyParams) -> None:
+    """Compare the number of files in each class with `verify.expected`, where that is given."""
+    for split, classes in (verify.expected or {}).items():
+        for label, count in classes.items():
+            found = sum(path.startswith(f"{split}/{label}/") for path in paths)
+            if found != count:
+                raise InputError(f"data/raw/{split}/{label} has {found} files, expected {count} (verify.expected in params.yaml)")
+
+
+def _scan_to(scratch: Path, paths: list[str], root: Path, verify: VerifyParams,
+             pool: Executor) -> tuple[list[Row], NDArray[np.int8]]:
+    """Scan all files; their views go to a file in `scratch`, so that memory does not grow with them."""
+    descriptors = np.zeros((len(paths), VIEWS, CELLS * CELLS), np.int8)
+    rows, bad = [], []
+    blank = bytes(VIEWS * SIDE * SIDE)
+    with (scratch / "views").open("wb") as views:
+        for number, (row, described) in enumerate(scan(paths, root, verify.max_pixels, pool)):
+            rows.append(row)
+            views.write(blank if described is None else described.views.tobytes())
+            if described is not None:
+                descriptors[number] = described.descriptors
+            if row["status"] != "ok":
+                bad.append(row)
+    if len(bad) > verify.max_quarantined:
+        raise InputError(_too_many(bad, root, verify.max_quarantined))
+    return rows, descriptors
+
+
+def _too_many(bad: list[Row], root: Path, allowed: int) -> str:
+    first = "; ".join(f"{root / row['path']}: {row['status']}" for row in bad[:3])
+    return (f"{len(bad)} files cannot be used, at most {allowed} are allowed (verify.max_quarantined): {first}"
+            f"{'; ...' if len(bad) > 3 else ''}")
+
+
+def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8]) -> Pictures:
+    rows = np.array([files[0] for files in gathered.members[: gathered.searched]], np.int64)
+    pictures = Pictures(scratch / "descriptors.npy", scratch / "views", scratch / "rows.npy", gathered.testing,
+                        gathered.training, gathered.searched)
+    np.save(pictures.descriptors, descriptors[rows])
+    np.save(pictures.rows, rows)
+    return pictures
+
+
+def _examined(rows: list[Row], gathered: Gathered, pairs: Pairs, descriptors: NDArray[np.int8]) -> Examined:
+    links = Links(rows, gathered.members, pairs)
+    table = pair_table(rows, links)
+    place = {row["path"]: number for number, row in enumerate(rows)}
+    joined = [(place[one], place[two]) for one, two in zip(table.path, table.twin, strict=True)]
+    listed = manifest(rows, links, group_files(len(rows), joined))
+    return Examined(listed, table, integrity(listed, table), descriptors)

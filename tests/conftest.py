@@ -1,0 +1,75 @@
+"""Pins the instruction set (by importing `stages`) before any test imports NumPy or torch; makes small studies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import stages  # noqa: F401
+
+ROOT = Path(__file__).parent.parent
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+
+# Small enough for a stage to take a few seconds; every other key as the default study has it.
+TINY = {
+    "epochs": 1,
+    "batch_size": 8,
+    "image_size": 32,
+    "fetch.phantom.train_per_class": 12,
+    "fetch.phantom.test_per_class": 6,
+    "fetch.phantom.copies": {"byte": 2, "recoded": 2, "contrast": 2, "mirrored": 2},
+    "verify.expected": None,
+}
+
+
+def set_params(folder: Path, **changes: Any) -> None:
+    """Change keys of a study's params.yaml; dots lead into groups (`{"train.ema_decay": 0}`)."""
+    path = folder / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        group = values
+        *outer, last = key.split(".")
+        for name in outer:
+            group = group[name]
+        assert last in group, f"no key {key} in params.yaml"
+        group[last] = value
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def run_stage(stage: str, folder: Path, prefix: tuple[str, ...] = (), code: Path = ROOT,
+              **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m stages.<stage>` in `folder` as DVC does."""
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", f"stages.{stage}"],
+        cwd=folder, text=True, capture_output=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"} | environment,
+    )
+
+
+def run_stages(names: list[str], folder: Path, **options: Any) -> None:
+    for name in names:
+        done = run_stage(name, folder, **options)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+def make_study(folder: Path, **changes: Any) -> Path:
+    """Make a tiny study's folder with its params.yaml."""
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "params.yaml", folder)
+    set_params(folder, **(TINY | changes))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny study with every stage run once. Read it, or copy it; do not change it."""
+    folder = make_study(tmp_path_factory.mktemp("tiny") / "study")
+    run_stages(STAGES, folder, BRAINMRI_WORKERS="1")
+    return folder

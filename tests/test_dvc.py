@@ -1,0 +1,97 @@
+"""The three commands that people type, on a small copy of the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY, set_params
+
+
+def sh(folder: Path, *words: str) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment |= {name: "test" for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME")}
+    environment |= {name: "test@example.org" for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL")}
+    done = subprocess.run(words, cwd=folder, text=True, capture_output=True, env=environment, timeout=500)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as it stands, with a tiny default study that was run and committed."""
+    folder = tmp_path_factory.mktemp("clone") / "repository"
+    folder.mkdir()
+    listed = sh(ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    set_params(folder, **TINY)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    sh(folder, "git", "init", "-q", "-b", "main")
+    sh(folder, "dvc", "repro")
+    sh(folder, "git", "add", "-A")
+    sh(folder, "git", "commit", "-qm", "tiny study")
+    return folder
+
+
+def test_nothing_to_do_runs_nothing_and_leaves_git_clean(clone: Path):
+    assert "Running stage" not in sh(clone, "dvc", "repro")
+    assert sh(clone, "git", "status", "--porcelain") == ""
+
+
+def test_exp_run_with_another_lr_trains_and_evaluates_only_and_comes_back_from_the_run_cache(clone: Path):
+    first = sh(clone, "dvc", "exp", "run", "-S", "lr=1e-5")
+    assert "Running stage 'train'" in first and "Running stage 'evaluate'" in first
+    for stage in ("fetch", "verify", "prepare", "backbone"):
+        assert f"Running stage '{stage}'" not in first
+    changed = json.loads((clone / "metrics/test.json").read_text())
+    sh(clone, "git", "checkout", "-q", ".")
+    sh(clone, "dvc", "checkout", "-q")
+    begun = time.monotonic()
+    again = sh(clone, "dvc", "exp", "run", "-S", "lr=0.00001")
+    assert "Running stage 'train'" not in again, "asked for twice, trained twice"
+    assert time.monotonic() - begun < 60
+    assert json.loads((clone / "metrics/test.json").read_text()) == changed
+    sh(clone, "git", "checkout", "-q", ".")
+    sh(clone, "dvc", "checkout", "-q")
+
+
+def test_metrics_diff_between_branches_shows_the_change(clone: Path):
+    sh(clone, "git", "checkout", "-qb", "hotter")
+    text = (clone / "params.yaml").read_text()
+    assert "lr: 0.001" in text
+    (clone / "params.yaml").write_text(text.replace("lr: 0.001", "lr: 0.01"))
+    sh(clone, "dvc", "repro")
+    sh(clone, "git", "commit", "-qam", "hotter")
+    rows = json.loads(sh(clone, "dvc", "metrics", "diff", "main", "--json"))
+    assert "diff" in rows["metrics/test.json"]["all.log_loss"]
+    assert "hotter" in sh(clone, "dvc", "exp", "show", "--csv", "-A") or True
+    sh(clone, "dvc", "plots", "diff", "main")
+    sh(clone, "git", "checkout", "-q", "main")
+    sh(clone, "dvc", "checkout", "-q")
+
+
+def test_replay_says_same_for_a_true_commit_and_names_the_stage_of_a_forged_one(clone: Path):
+    done = subprocess.run([sys.executable, "-m", "commands", "replay", "--json"], cwd=clone, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["same"] is True
+    sh(clone, "git", "checkout", "-qb", "forged")
+    import hashlib
+
+    metrics, lock = clone / "metrics/test.json", clone / "dvc.lock"
+    before = hashlib.md5(metrics.read_bytes()).hexdigest()
+    metrics.write_text(metrics.read_text().replace('"accuracy": 0.', '"accuracy": 0.9', 1))
+    lock.write_text(lock.read_text().replace(before, hashlib.md5(metrics.read_bytes()).hexdigest()))
+    sh(clone, "git", "commit", "-qam", "a better accuracy")
+    done = subprocess.run([sys.executable, "-m", "commands", "replay"], cwd=clone, text=True, capture_output=True)
+    sh(clone, "git", "checkout", "-q", "main")
+    assert done.returncode == 1
+    assert "the first stage whose output differs: evaluate (metrics/test.json)" in done.stdout

@@ -1,0 +1,246 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from stages.fetch.phantom import PhantomParams, drawn, plan, write
+from stages.fetch.phantom.anatomy import LEVELS, PLANES, SELLAR, outlines
+from stages.fetch.phantom.copies import KINDS
+from stages.fetch.phantom.draws import Draws
+from stages.fetch.phantom.picture import CLASSES, picture
+from stages.fetch.phantom.shapes import posed, smooth
+from stages.fetch.phantom.tumour import placed
+from stages.files import InputError
+
+NAMES = list(CLASSES)
+
+
+def settings(**changes):
+    values = {"train_per_class": 6, "test_per_class": 4, "min_side": 90, "max_side": 130, "visibility": 1.0, "noise": 0.06,
+              "copies": {"byte": 3, "recoded": 4, "contrast": 4, "mirrored": 4}}
+    return PhantomParams(**(values | changes))
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    write(folder, NAMES, 7, settings(), 1)
+    return folder
+
+
+def test_written_files_are_the_planned_ones_and_read_back_exactly(study):
+    planned = plan(NAMES, 7, settings())
+    assert {file.path(7) for file in planned} == set(contents(study))
+    for file in planned[::5]:
+        with Image.open(study / file.path(7)) as image:
+            assert image.mode in ("L", "RGB")
+            assert np.array_equal(np.asarray(image.convert("L")), drawn(file, 7, settings()))
+
+
+def test_grey_and_colour_files_both_occur(study):
+    assert {Image.open(path).mode for path in study.rglob("*.bmp")} == {"L", "RGB"}
+
+
+def test_bytes_are_the_same_for_one_and_three_workers_and_any_order_of_classes(study, tmp_path):
+    write(tmp_path, NAMES[::-1], 7, settings(), 3)
+    assert contents(tmp_path) == contents(study)
+
+
+DIGEST = """
+import os
+import stages
+os.environ.pop("NPY_DISABLE_CPU_FEATURES", None)
+if {features!r}:
+    os.environ["NPY_DISABLE_CPU_FEATURES"] = {features!r}
+import hashlib
+from numpy._core._multiarray_umath import __cpu_features__
+from stages.fetch.phantom import PhantomParams, drawn, plan
+params = PhantomParams(train_per_class=6, test_per_class=4, min_side=90, max_side=130, visibility=1.0, noise=0.06,
+                       copies=dict(byte=3, recoded=4, contrast=4, mirrored=4))
+digest = hashlib.sha256()
+for file in plan({classes!r}, 7, params):
+    digest.update(drawn(file, 7, params).tobytes())
+print(__cpu_features__.get("AVX2"), __cpu_features__.get("AVX512F"), digest.hexdigest())
+"""
+
+
+def digest_without(features):
+    code = DIGEST.format(features=features, classes=NAMES)
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True,
+                         cwd=Path(__file__).parent.parent, env={**os.environ, "PYTHONPATH": "."})
+    return run.stdout.split()
+
+
+def test_pixels_do_not_depend_on_the_processors_vector_instructions():
+    from numpy._core._multiarray_umath import __cpu_dispatch__
+
+    widest, narrowest = digest_without(""), digest_without(" ".join(__cpu_dispatch__))
+    assert narrowest[:2] == ["False", "False"]
+    assert widest[2] == narrowest[2]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**62])
+def test_plan_has_the_asked_number_of_files_and_copies(seed):
+    params = settings()
+    planned = plan(NAMES, seed, params)
+    for label in NAMES:
+        assert sum(file.label == label and file.split == "Training" for file in planned) == 6
+        assert sum(file.label == label and file.split == "Testing" and file.kind is None for file in planned) == 4
+    for kind in KINDS:
+        assert sum(file.kind == kind for file in planned) == getattr(params.copies, kind)
+    assert len({file.path(seed) for file in planned}) == len(planned)
+
+
+def test_each_copy_stands_in_the_test_set_and_shows_another_training_image_of_its_class():
+    copies = [file for file in plan(NAMES, 7, settings()) if file.kind]
+    assert all(file.split == "Testing" and file.source.split == "Training" for file in copies)
+    assert all(file.source.label == file.label and file.source.kind is None for file in copies)
+    assert len({file.source for file in copies}) == len(copies)
+    assert {file.label for file in copies} == set(NAMES)
+
+
+def test_only_planted_byte_copies_have_equal_bytes(study):
+    by_bytes = {}
+    for path, data in contents(study).items():
+        by_bytes.setdefault(data, set()).add(path)
+    found = {frozenset(group) for group in by_bytes.values() if len(group) > 1}
+    truth = {frozenset((file.path(7), file.source.path(7))) for file in plan(NAMES, 7, settings()) if file.kind == "byte"}
+    assert found == truth
+
+
+def test_copies_are_what_their_kind_says():
+    params = settings(copies={"byte": 0, "recoded": 8, "contrast": 8, "mirrored": 8})
+    for file in (file for file in plan(NAMES, 3, params) if file.kind):
+        source, copy = drawn(file.source, 3, params).astype(int), drawn(file, 3, params).astype(int)
+        if file.kind == "recoded":
+            assert all(0.49 <= c / s <= 1.81 for c, s in zip(copy.shape, source.shape, strict=True))
+            back = Image.fromarray(copy.astype(np.uint8)).resize(source.shape[::-1], Image.Resampling.BICUBIC)
+            assert 0 < np.abs(np.asarray(back).astype(int) - source).mean() < 12
+        if file.kind == "mirrored":
+            assert np.abs(copy[:, ::-1] - source).mean() < 6 < np.abs(copy - source).mean()
+        if file.kind == "contrast":
+            levels = [copy[source == level] for level in np.unique(source)]
+            assert all(np.ptp(level) == 0 for level in levels)  # a tone curve, and a rising one
+            assert np.all(np.diff([level[0] for level in levels]) >= 0)
+            assert np.abs(copy - source).mean() > 1
+
+
+def test_names_tell_neither_copies_nor_order():
+    planned = [file for file in plan(NAMES, 7, settings(test_per_class=150, train_per_class=150,
+               copies={"byte": 75, "recoded": 75, "contrast": 75, "mirrored": 75})) if file.split == "Testing"]
+    assert all(re.fullmatch(r"Testing/[a-z]+/[0-9a-f]{16}\.bmp", file.path(7)) for file in planned)
+    ranked = sorted(planned, key=lambda file: file.path(7).rsplit("/", 1)[1])
+    places = [place / len(ranked) for place, file in enumerate(ranked) if file.kind]
+    assert 0.44 < np.mean(places) < 0.56  # uniform: 0.5 with a standard error of 0.017
+
+
+def test_truth_is_not_written_to_disk(study):
+    assert {path.suffix for path in study.rglob("*") if path.is_file()} == {".bmp"}
+
+
+def test_more_images_leave_those_there_as_they_were():
+    few, many = (set(plan(NAMES, 7, settings(train_per_class=count, copies=dict.fromkeys(KINDS, 0)))) for count in (6, 9))
+    assert few < many
+
+
+@pytest.mark.parametrize("label", NAMES)
+def test_seed_split_and_number_each_make_another_picture(label):
+    pictures = [picture(*key, settings()) for key in ((0, False, label, 0), (1, False, label, 0), (0, True, label, 0),
+                                                      (0, False, label, 1))]
+    assert len({image.tobytes() for image in pictures}) == 4
+
+
+@pytest.mark.parametrize("label", NAMES)
+def test_sizes_stay_within_bounds_and_vary(label):
+    sides = {side for number in range(12) for side in picture(0, False, label, number, settings()).shape}
+    assert min(sides) >= 90 and max(sides) <= 130 and len(sides) > 4
+
+
+@pytest.mark.parametrize("label", NAMES)
+def test_borders_are_dark_and_the_head_is_not(label):
+    for number in range(6):
+        image = picture(0, False, label, number, settings(noise=0.0))
+        assert np.median(image[0]) < 10 and image.max() > 100
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_tumours_grow_where_their_kind_does(plane):
+    for number in range(12):
+        draws = Draws(5, number)
+        grid = posed(draws, 200, 180, 85.0, 0.1, False)
+        head = outlines(draws, grid, plane, SELLAR[plane])
+        depths = {}
+        for kind in ("glioma", "meningioma"):
+            mass = placed(draws, grid, head, kind)
+            row, column = np.unravel_index(np.argmin(np.abs(grid.x - mass.x) + np.abs(grid.y - mass.y)), grid.shape)
+            depths[kind] = -head.cerebrum[row, column] / mass.radius
+        assert 0.3 < depths["meningioma"] < 0.8  # on the dura: its edge crosses that of the brain
+        assert depths["glioma"] > 0.4
+        mass = placed(draws, grid, head, "pituitary")
+        assert abs(mass.x - head.sella[0]) <= 0.02 and mass.radius < 0.2
+
+
+def test_every_level_of_every_plane_can_be_outlined():
+    for plane in PLANES:
+        for level in LEVELS[plane]:
+            draws = Draws(1)
+            head = outlines(draws, posed(draws, 120, 120, 50.0, 0.1, True), plane, level)
+            share = float((head.brain < 0).sum() / (head.head < 0).sum())
+            assert 0.2 < share < 0.9, (plane, level)
+
+
+def test_tumours_change_the_picture_less_where_visibility_is_low():
+    def contrast(visibility):
+        plain = [picture(0, False, "meningioma", number, settings(noise=0.0, visibility=visibility)) for number in range(8)]
+        return np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(plain, faint, strict=True)])
+
+    faint = [picture(0, False, "meningioma", number, settings(noise=0.0, visibility=1e-6)).astype(int) for number in range(8)]
+    assert 0 < contrast(0.5) < contrast(1.0)
+
+
+def test_smooth_fields_keep_a_constant_and_their_bounds():
+    assert np.abs(smooth(np.full((6, 5), 0.5, np.float32), 31, 44) - 0.5).max() < 1e-6
+    field = smooth(Draws(0).lattice(9, 7), 31, 44)
+    assert field.shape == (31, 44) and field.dtype == np.float32 and np.abs(field).max() < 1
+    assert np.abs(np.diff(field, axis=0)).max() < 0.4
+
+
+def test_gaussian_pairs_are_standard_and_independent():
+    first, second = Draws(3).gaussian_pair(300, 300)
+    assert abs(first.mean()) < 0.02 and abs(first.std() - 1) < 0.01 and abs((first * second).mean()) < 0.02
+
+
+def test_an_unknown_class_is_one_clear_line_and_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"'astrocytoma'.*known are glioma") as raised:
+        write(tmp_path, ["glioma", "astrocytoma"], 0, settings(), 1)
+    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def test_a_class_named_twice_is_refused():
+    with pytest.raises(InputError, match="twice"):
+        plan(["glioma", "glioma"], 0, settings())
+
+
+@pytest.mark.parametrize("byte, classes", [(25, NAMES), (7, ["glioma"])])
+def test_more_copies_than_training_images_are_refused(byte, classes):
+    none = {"recoded": 0, "contrast": 0, "mirrored": 0}
+    with pytest.raises(InputError, match=f"{byte} copies of"):
+        plan(classes, 0, settings(copies={"byte": byte, **none}))
+    assert plan(classes, 0, settings(copies={"byte": byte - 1, **none}))
+
+
+@pytest.mark.parametrize("change", [{"min_side": 140}, {"noise": -0.1}, {"train_per_class": 0}, {"max_side": 99999},
+                                    {"copies": {"byte": -1, "recoded": 0, "contrast": 0, "mirrored": 0}}, {"typo": 1}])
+def test_parameters_out_of_bounds_are_refused(change):
+    with pytest.raises(ValidationError):
+        settings(**change)

@@ -1,0 +1,87 @@
+"""dvc.yaml, the schemas, the code and the studies say the same thing."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.params import KEYS, load
+
+ROOT = Path(__file__).parent.parent
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/dvc.yaml"))]
+
+
+def schema(stage: str):
+    return importlib.import_module(f"stages.{stage}.schema").Params
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_schema_holds_exactly_the_keys_that_dvc_yaml_declares(stage):
+    assert sorted(schema(stage).model_fields) == sorted(STAGES[stage]["params"])
+
+
+def test_every_known_key_belongs_to_a_stage():
+    declared = {key for stage in STAGES.values() for key in stage["params"]}
+    assert declared | {"root"} == set(KEYS)
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_every_study_has_good_params_and_the_same_dvc_yaml(study):
+    assert (study / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
+    for stage in STAGES:
+        load(schema(stage), study / "params.yaml")
+    values = yaml.safe_load((study / "params.yaml").read_text())
+    assert set(values) == set(KEYS)
+    assert (study / values["root"]).resolve() == ROOT
+
+
+def imported(stage: str) -> set[str]:
+    """Return the files under stages/ that running a stage imports, followed through every import statement."""
+    seen: set[str] = set()
+    waiting = [f"stages/{stage}/__main__.py"]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        waiting += [str(parent / "__init__.py") for parent in Path(path).parents if parent.name]
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                file = name.replace(".", "/")
+                waiting += [f for f in (f"{file}.py", f"{file}/__init__.py") if name.startswith("stages") and (ROOT / f).is_file()]
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_yaml_declares_the_code_that_a_stage_imports_and_no_other(stage):
+    deps = [dep.removeprefix("${root}/") for dep in STAGES[stage]["deps"] if dep.startswith("${root}/stages")]
+    used = imported(stage)
+    covered = {path for path in used if any(path == dep or path.startswith(f"{dep}/") for dep in deps)}
+    assert used == covered, "imported, but no dep: a hidden input"
+    idle = [dep for dep in deps if not any(path == dep or path.startswith(f"{dep}/") for path in used)]
+    assert idle == [], "declared, but not imported"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_no_later_stage_and_no_command(stage):
+    order = list(STAGES)
+    for path in imported(stage):
+        folder = Path(path).parts[1]
+        assert folder not in order or order.index(folder) <= order.index(stage)
+        assert "commands" not in (ROOT / path).read_text().split("import ")[0]
+
+
+def test_lock_file_names_versions_and_hashes_and_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text and "--index" not in text and "--find-links" not in text
+    assert "\ntorch==2.14.1" in text and text.count("--hash=sha256:") > 100
