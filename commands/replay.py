@@ -38,10 +38,13 @@ class Output:
 
 def add_parser(subparsers: Any) -> None:
     """Register the command."""
-    parser = subparsers.add_parser("replay", help="re-make a commit from raw bytes and compare every output's hash",
-                                   description=__doc__)
+    parser = subparsers.add_parser(
+        "replay", help="re-make a commit from raw bytes and compare every output's hash", description=__doc__
+    )
     parser.add_argument("rev", nargs="?", default="HEAD", metavar="REV", help="what to re-make (default: HEAD)")
-    parser.add_argument("--study", default=".", metavar="DIR", help="the study, from the repository's root (default: .)")
+    parser.add_argument(
+        "--study", default=".", metavar="DIR", help="the study, from the repository's root (default: .)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=run)
 
@@ -84,7 +87,9 @@ def checkout(root: Path, rev: str, clone: Path) -> str:
     try:
         name = _git(root, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
     except subprocess.CalledProcessError:
-        raise InputError(f"{rev!r} is no commit of {root.name}: give a branch, tag or hash that `git log` knows") from None
+        raise InputError(
+            f"{rev!r} is no commit of {root.name}: give a branch, tag or hash that `git log` knows"
+        ) from None
     subprocess.run(["git", "clone", "--quiet", "--shared", "--no-checkout", root, clone], check=True)
     _git(clone, "checkout", "--quiet", "--detach", name)
     return name
@@ -95,8 +100,9 @@ def repro(study: Path, committed: dict[str, Any], console: Any) -> tuple[bool, l
     ran: list[str] = []
     command = [sys.executable, "-m", "dvc", "repro", "--force"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    process = subprocess.Popen(command, cwd=study, env=environment, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command, cwd=study, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert process.stdout is not None
     try:
         for line in process.stdout:
@@ -132,16 +138,28 @@ def other_versions(lock: Path) -> dict[str, str]:
 
 def table(result: dict[str, Any], outputs: list[Output]) -> str:
     """Return what a person reads: every output with both hashes, then the verdict."""
-    rows = [("stage", "output", "committed", "now", ""), *(
-        (output.stage, output.path, output.committed[:12] or "-", output.now[:12] or "-", "same" if output.same else "DIFFERS")
-        for output in outputs)]
+    rows = [
+        ("stage", "output", "committed", "now", ""),
+        *(
+            (
+                output.stage,
+                output.path,
+                output.committed[:12] or "-",
+                output.now[:12] or "-",
+                "same" if output.same else "DIFFERS",
+            )
+            for output in outputs
+        ),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if result["failed"]:
         lines.append("a stage failed: see its line above")
     lines += [f"stage {stage} did not run" for stage in result["skipped"]]
     lines += [f"git status: {line}" for line in result["changed_files"]]
-    lines += [f"other version than requirements.lock: {name} {change}" for name, change in result["other_versions"].items()]
+    lines += [
+        f"other version than requirements.lock: {name} {change}" for name, change in result["other_versions"].items()
+    ]
     first = next((output for output in outputs if not output.same), None)
     if first:
         lines.append(f"the first stage whose output differs: {first.stage} ({first.path})")

@@ -12,10 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stages.files import InputError
 
 # Every top-level key a study may have. A test holds this list against the schemas and dvc.yaml.
-KEYS = (
-    "root seed lr epochs batch_size image_size classes threads device precision "
-    "fetch verify prepare split backbone train augment evaluate report"
-).split()
+KEYS = ["root", "seed", "lr", "epochs", "batch_size", "image_size", "classes", "threads", "device", "precision", "fetch", "verify", "prepare", "split", "backbone", "train", "augment", "evaluate", "report"]
 
 
 class Group(BaseModel):
@@ -52,7 +49,9 @@ def read(path: Path | str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path} not found in {Path.cwd().name}/: stand in a study's folder (it has a dvc.yaml)") from None
+        raise InputError(
+            f"{path} not found in {Path.cwd().name}/: stand in a study's folder (it has a dvc.yaml)"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InputError(f"{path} is not plain YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(values, dict):

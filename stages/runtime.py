@@ -45,7 +45,9 @@ def run(stage: str, main: Callable[[], None]) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
             raise
         where = f" at {error.filename}" if error.filename else ""
-        sys.exit(f"{stage}: cannot write{where}: {error.strerror}; nothing was left half-written, mend it and run again")
+        sys.exit(
+            f"{stage}: cannot write{where}: {error.strerror}; nothing was left half-written, mend it and run again"
+        )
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -118,8 +120,10 @@ def device(name: Device) -> torch.device:
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device = 'cuda': no usable NVIDIA GPU was found; set `device: cpu` in params.yaml "
-                         "(or `dvc exp run -S device=cpu`), or install a driver that torch can use")
+        raise InputError(
+            "device = 'cuda': no usable NVIDIA GPU was found; set `device: cpu` in params.yaml "
+            "(or `dvc exp run -S device=cpu`), or install a driver that torch can use"
+        )
     return torch.device(name)
 
 
@@ -133,8 +137,12 @@ def autocast(on: torch.device, precision: Precision) -> AbstractContextManager[o
 
 def cpu() -> str:
     """Return this machine's CPU model, as docs/reproducibility.md lists them: name, family and model number."""
-    facts = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
-    return f"{facts.get('model name', platform.machine())} (family {facts.get('cpu family')}, model {facts.get('model')})"
+    facts = dict(
+        re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    )
+    return (
+        f"{facts.get('model name', platform.machine())} (family {facts.get('cpu family')}, model {facts.get('model')})"
+    )
 
 
 @contextlib.contextmanager

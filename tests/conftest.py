@@ -43,12 +43,16 @@ def set_params(folder: Path, **changes: Any) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def run_stage(stage: str, folder: Path, prefix: tuple[str, ...] = (), code: Path = ROOT,
-              **environment: str) -> subprocess.CompletedProcess[str]:
+def run_stage(
+    stage: str, folder: Path, prefix: tuple[str, ...] = (), code: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `python -m stages.<stage>` in `folder` as DVC does."""
     return subprocess.run(
         [*prefix, sys.executable, "-m", f"stages.{stage}"],
-        cwd=folder, text=True, capture_output=True, timeout=300,
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=300,
         env=os.environ | {"PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"} | environment,
     )
 

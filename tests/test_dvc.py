@@ -16,8 +16,8 @@ from conftest import ROOT, TINY, set_params
 
 def sh(folder: Path, *words: str) -> str:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment |= {name: "test" for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME")}
-    environment |= {name: "test@example.org" for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL")}
+    environment |= dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "test")
+    environment |= dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "test@example.org")
     done = subprocess.run(words, cwd=folder, text=True, capture_output=True, env=environment, timeout=500)
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
@@ -80,7 +80,9 @@ def test_metrics_diff_between_branches_shows_the_change(clone: Path):
 
 
 def test_replay_says_same_for_a_true_commit_and_names_the_stage_of_a_forged_one(clone: Path):
-    done = subprocess.run([sys.executable, "-m", "commands", "replay", "--json"], cwd=clone, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "commands", "replay", "--json"], cwd=clone, text=True, capture_output=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["same"] is True
     sh(clone, "git", "checkout", "-qb", "forged")

@@ -22,8 +22,8 @@ NAMES = list(CLASSES)
 
 
 def settings(**changes):
-    values = {"train_per_class": 6, "test_per_class": 4, "min_side": 90, "max_side": 130, "visibility": 1.0, "noise": 0.06,
-              "copies": {"byte": 3, "recoded": 4, "contrast": 4, "mirrored": 4}}
+    values = {"train_per_class": 6, "test_per_class": 4, "min_side": 90, "max_side": 130, "visibility": 1.0,
+              "noise": 0.06, "copies": {"byte": 3, "recoded": 4, "contrast": 4, "mirrored": 4}}
     return PhantomParams(**(values | changes))
 
 
@@ -48,7 +48,11 @@ def test_written_files_are_the_planned_ones_and_read_back_exactly(study):
 
 
 def test_grey_and_colour_files_both_occur(study):
-    assert {Image.open(path).mode for path in study.rglob("*.bmp")} == {"L", "RGB"}
+    modes = set()
+    for path in study.rglob("*.bmp"):
+        with Image.open(path) as image:
+            modes.add(image.mode)
+    assert modes == {"L", "RGB"}
 
 
 def test_bytes_are_the_same_for_one_and_three_workers_and_any_order_of_classes(study, tmp_path):
@@ -63,14 +67,14 @@ os.environ.pop("NPY_DISABLE_CPU_FEATURES", None)
 if {features!r}:
     os.environ["NPY_DISABLE_CPU_FEATURES"] = {features!r}
 import hashlib
-from numpy._core._multiarray_umath import __cpu_features__
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 from stages.fetch.phantom import PhantomParams, drawn, plan
 params = PhantomParams(train_per_class=6, test_per_class=4, min_side=90, max_side=130, visibility=1.0, noise=0.06,
                        copies=dict(byte=3, recoded=4, contrast=4, mirrored=4))
 digest = hashlib.sha256()
 for file in plan({classes!r}, 7, params):
     digest.update(drawn(file, 7, params).tobytes())
-print(__cpu_features__.get("AVX2"), __cpu_features__.get("AVX512F"), digest.hexdigest())
+print(sum(__cpu_features__[name] for name in __cpu_dispatch__), digest.hexdigest())
 """
 
 
@@ -85,8 +89,8 @@ def test_pixels_do_not_depend_on_the_processors_vector_instructions():
     from numpy._core._multiarray_umath import __cpu_dispatch__
 
     widest, narrowest = digest_without(""), digest_without(" ".join(__cpu_dispatch__))
-    assert narrowest[:2] == ["False", "False"]
-    assert widest[2] == narrowest[2]
+    assert narrowest[0] == "0"  # of the instruction sets that this NumPy has kernels for
+    assert widest[1] == narrowest[1]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
@@ -114,7 +118,8 @@ def test_only_planted_byte_copies_have_equal_bytes(study):
     for path, data in contents(study).items():
         by_bytes.setdefault(data, set()).add(path)
     found = {frozenset(group) for group in by_bytes.values() if len(group) > 1}
-    truth = {frozenset((file.path(7), file.source.path(7))) for file in plan(NAMES, 7, settings()) if file.kind == "byte"}
+    planted = [file for file in plan(NAMES, 7, settings()) if file.kind == "byte"]
+    truth = {frozenset((file.path(7), file.source.path(7))) for file in planted}
     assert found == truth
 
 
@@ -149,7 +154,8 @@ def test_truth_is_not_written_to_disk(study):
 
 
 def test_more_images_leave_those_there_as_they_were():
-    few, many = (set(plan(NAMES, 7, settings(train_per_class=count, copies=dict.fromkeys(KINDS, 0)))) for count in (6, 9))
+    none = dict.fromkeys(KINDS, 0)
+    few, many = (set(plan(NAMES, 7, settings(train_per_class=count, copies=none))) for count in (6, 9))
     assert few < many
 
 
@@ -177,7 +183,7 @@ def test_borders_are_dark_and_the_head_is_not(label):
 def test_tumours_grow_where_their_kind_does(plane):
     for number in range(12):
         draws = Draws(5, number)
-        grid = posed(draws, 200, 180, 85.0, 0.1, False)
+        grid = posed(draws, (200, 180), 0.5, 85.0, 0.1, False)
         head = outlines(draws, grid, plane, SELLAR[plane])
         depths = {}
         for kind in ("glioma", "meningioma"):
@@ -185,7 +191,7 @@ def test_tumours_grow_where_their_kind_does(plane):
             row, column = np.unravel_index(np.argmin(np.abs(grid.x - mass.x) + np.abs(grid.y - mass.y)), grid.shape)
             depths[kind] = -head.cerebrum[row, column] / mass.radius
         assert 0.3 < depths["meningioma"] < 0.8  # on the dura: its edge crosses that of the brain
-        assert depths["glioma"] > 0.4
+        assert depths["glioma"] > 0.15  # within the brain, also in the narrow lobes at the base
         mass = placed(draws, grid, head, "pituitary")
         assert abs(mass.x - head.sella[0]) <= 0.02 and mass.radius < 0.2
 
@@ -194,18 +200,18 @@ def test_every_level_of_every_plane_can_be_outlined():
     for plane in PLANES:
         for level in LEVELS[plane]:
             draws = Draws(1)
-            head = outlines(draws, posed(draws, 120, 120, 50.0, 0.1, True), plane, level)
+            head = outlines(draws, posed(draws, (120, 120), 0.5, 50.0, 0.1, True), plane, level)
             share = float((head.brain < 0).sum() / (head.head < 0).sum())
             assert 0.2 < share < 0.9, (plane, level)
 
 
 def test_tumours_change_the_picture_less_where_visibility_is_low():
-    def contrast(visibility):
-        plain = [picture(0, False, "meningioma", number, settings(noise=0.0, visibility=visibility)) for number in range(8)]
-        return np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(plain, faint, strict=True)])
+    def shown(visibility):
+        params = settings(noise=0.0, visibility=visibility)
+        return np.stack([picture(0, False, "meningioma", number, params)[:90, :90] for number in range(8)]).astype(int)
 
-    faint = [picture(0, False, "meningioma", number, settings(noise=0.0, visibility=1e-6)).astype(int) for number in range(8)]
-    assert 0 < contrast(0.5) < contrast(1.0)
+    faint = shown(1e-6)
+    assert 0 < np.abs(shown(0.5) - faint).mean() < np.abs(shown(1.0) - faint).mean()
 
 
 def test_smooth_fields_keep_a_constant_and_their_bounds():

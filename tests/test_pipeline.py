@@ -58,7 +58,11 @@ def imported(stage: str) -> set[str]:
                 names = [alias.name for alias in node.names]
             for name in names:
                 file = name.replace(".", "/")
-                waiting += [f for f in (f"{file}.py", f"{file}/__init__.py") if name.startswith("stages") and (ROOT / f).is_file()]
+                waiting += [
+                    f
+                    for f in (f"{file}.py", f"{file}/__init__.py")
+                    if name.startswith("stages") and (ROOT / f).is_file()
+                ]
     return seen
 
 

@@ -12,7 +12,11 @@ from conftest import STAGES, make_study, run_stages
 
 def hashes(study: Path) -> dict[str, str]:
     """Return the digest of every file that the stages wrote, by path; logs are no outputs."""
-    files = [path for path in study.rglob("*") if path.is_file() and "logs" not in path.parts and ".checkpoints" not in path.parts]
+    files = [
+        path
+        for path in study.rglob("*")
+        if path.is_file() and "logs" not in path.parts and ".checkpoints" not in path.parts
+    ]
     return {str(path.relative_to(study)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
@@ -23,8 +27,19 @@ def test_same_bits_in_another_folder_with_other_workers_cores_hash_seed_time_zon
     one_core = ("taskset", "-c", str(min(os.sched_getaffinity(0)))) if shutil.which("taskset") else ()
     before = os.umask(0o077)
     try:
-        run_stages(STAGES, other, prefix=one_core, BRAINMRI_WORKERS="8", PYTHONHASHSEED="7", TZ="Asia/Kathmandu",
-                   LANG="de_DE.UTF-8", LC_ALL="C", HOME=str(tmp_path), USER="somebody", OMP_NUM_THREADS="5")
+        run_stages(
+            STAGES,
+            other,
+            prefix=one_core,
+            BRAINMRI_WORKERS="8",
+            PYTHONHASHSEED="7",
+            TZ="Asia/Kathmandu",
+            LANG="de_DE.UTF-8",
+            LC_ALL="C",
+            HOME=str(tmp_path),
+            USER="somebody",
+            OMP_NUM_THREADS="5",
+        )
     finally:
         os.umask(before)
     first, second = hashes(tiny_study), hashes(other)
@@ -35,7 +50,10 @@ def test_same_bits_in_another_folder_with_other_workers_cores_hash_seed_time_zon
 def test_no_output_tells_where_or_when_it_was_made(tiny_study: Path):
     import socket
 
-    secrets = [str(tiny_study.parent).encode(), socket.gethostname().encode() if len(socket.gethostname()) > 5 else b"\0none\0"]
+    secrets = [
+        str(tiny_study.parent).encode(),
+        socket.gethostname().encode() if len(socket.gethostname()) > 5 else b"\0none\0",
+    ]
     for path in hashes(tiny_study):
         data = (tiny_study / path).read_bytes()
         assert not any(secret in data for secret in secrets), path

@@ -67,8 +67,10 @@ def load(path: Path | str) -> tuple[nn.Module, Meta]:
         meta = Meta(**json.loads(metadata["brainmri"]))
         network = build(len(meta.classes), float(meta.dropout))
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: a safetensors file, but not one that this pipeline wrote (no usable `brainmri` metadata); "
-                         "give it to the backbone stage as `backbone.weights` instead") from None
+        raise InputError(
+            f"{path}: a safetensors file, but not one that this pipeline wrote (no usable `brainmri` metadata); "
+            "give it to the backbone stage as `backbone.weights` instead"
+        ) from None
     fit(network, state, path)
     return network.eval(), meta
 
@@ -81,8 +83,10 @@ def read_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, s
     except FileNotFoundError:
         raise InputError(f"{path} not found: expected a .safetensors file of ResNet-50 weights") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}); pickled weights (.pt, .pth) are refused "
-                         "because loading them can run code: convert them first") from None
+        raise InputError(
+            f"{path} is not a readable safetensors file ({error}); pickled weights (.pt, .pth) are refused "
+            "because loading them can run code: convert them first"
+        ) from None
 
 
 def fit(network: nn.Module, state: dict[str, torch.Tensor], path: Path | str) -> None:
@@ -92,7 +96,9 @@ def fit(network: nn.Module, state: dict[str, torch.Tensor], path: Path | str) ->
         if name not in state:
             raise InputError(f"{path}: tensor {name!r} is missing; expected torchvision's ResNet-50")
         if state[name].shape != tensor.shape:
-            raise InputError(f"{path}: tensor {name!r} has shape {list(state[name].shape)}, expected {list(tensor.shape)}")
+            raise InputError(
+                f"{path}: tensor {name!r} has shape {list(state[name].shape)}, expected {list(tensor.shape)}"
+            )
         if state[name].is_floating_point() and not bool(torch.isfinite(state[name]).all()):
             raise InputError(f"{path}: tensor {name!r} holds NaN or infinity")
     surplus = sorted(set(state) - set(wanted))

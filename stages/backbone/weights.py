@@ -48,9 +48,13 @@ def adopt(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None
 def _own(backbone: Backbone) -> dict[str, torch.Tensor]:
     path = Path(backbone.weights)
     if backbone.sha256 is None:
-        raise InputError(f"backbone.sha256 = None: pin the digest of {path}, so that a changed file is noticed (sha256sum {path})")
+        raise InputError(
+            f"backbone.sha256 = None: pin the digest of {path}, so that a changed file is noticed (sha256sum {path})"
+        )
     if not path.is_file():
-        raise InputError(f"backbone.weights = {str(path)!r}: no such file; expected 'random', 'imagenet' or a .safetensors file")
+        raise InputError(
+            f"backbone.weights = {str(path)!r}: no such file; expected 'random', 'imagenet' or a .safetensors file"
+        )
     _check(path, backbone.sha256)
     return network.read_tensors(path)[0]
 
@@ -62,15 +66,19 @@ def _imagenet(sha256: str | None) -> dict[str, torch.Tensor]:
     url = os.environ.get("BRAINMRI_IMAGENET", IMAGENET.url)
     name = IMAGENET.url.rsplit("/", 1)[-1]
     if sha256 is None:
-        raise InputError("backbone.sha256 = None: pin the whole sha256 of torchvision's "
-                         f"{name} (it begins with {name.rsplit('-', 1)[-1][:8]})")
+        raise InputError(
+            "backbone.sha256 = None: pin the whole sha256 of torchvision's "
+            f"{name} (it begins with {name.rsplit('-', 1)[-1][:8]})"
+        )
     try:
         path = pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=pooch.os_cache("brainmri"), progressbar=True)
     except ValueError:
         raise InputError(f"{url}: the file's sha256 is not backbone.sha256 = {sha256}; it was discarded") from None
     except Exception as error:  # pooch lets each transport's own errors through
-        raise InputError(f"{url}: download failed ({error}); download it by hand and set BRAINMRI_IMAGENET to its "
-                         "file:// or http:// URL, or set backbone.weights to random") from None
+        raise InputError(
+            f"{url}: download failed ({error}); download it by hand and set BRAINMRI_IMAGENET to its "
+            "file:// or http:// URL, or set backbone.weights to random"
+        ) from None
     # a pickle, read without running any code in it; nothing here ever writes one
     return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -42,7 +42,9 @@ def validation(images: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     many other images there are or on any generator's state.
     """
     training = images[images["array"] == "train"]
-    groups = training.groupby("group", sort=False).agg(label=("label", "first"), first=("path", "min"), n=("path", "size"))
+    groups = training.groupby("group", sort=False).agg(
+        label=("label", "first"), first=("path", "min"), n=("path", "size")
+    )
     groups["key"] = [hashlib.sha256(f"{seed} {path}".encode()).hexdigest() for path in groups["first"]]
     groups = groups.sort_values("key")
     wanted = training["label"].value_counts() * fraction
@@ -55,5 +57,7 @@ def validation(images: pd.DataFrame, fraction: float, seed: int) -> set[str]:
 def _every_class(images: pd.DataFrame, array: str) -> None:
     missing = sorted(set(images["label"]) - set(images.loc[images["array"] == array, "label"]))
     if missing:
-        raise InputError(f"no {array} images of class {', '.join(missing)} are left after the split; "
-                         "use more images of it, or another split.val_fraction")
+        raise InputError(
+            f"no {array} images of class {', '.join(missing)} are left after the split; "
+            "use more images of it, or another split.val_fraction"
+        )

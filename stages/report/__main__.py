@@ -26,22 +26,27 @@ MAX_PIXELS = 1_000_000_000  # verify has refused what is too large already
 def main() -> None:
     """Read tables, scores and pictures; write the page."""
     chosen = params.load(Params)
-    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False)
-    found = pd.read_csv("data/pairs.csv", keep_default_na=False)
-    predictions = pd.read_csv("data/predictions.csv", keep_default_na=False)
+    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str})
+    found = pd.read_csv("data/pairs.csv", keep_default_na=False, dtype={"label": str})
+    predictions = pd.read_csv("data/predictions.csv", keep_default_na=False, dtype={"label": str, "predicted": str})
     metrics = json.loads(Path("metrics/test.json").read_text())
     crossing = found[found["split"] != found["twin_split"]]
     report = chosen.report
-    pictures = [page.figure(Path(path).read_bytes(), caption) for path, caption in PICTURES.items() if Path(path).is_file()]
-    atomic_write("report/index.html", page.page(report.title, [
-        sections.scores(metrics, chosen.classes, report.published),
-        sections.data(manifest, chosen.classes),
-        sections.audit(predictions, chosen.classes),
-        page.section("Pictures of the result", *pictures),
-        sections.errors(predictions, chosen.classes, report.errors, read),
-        sections.pairs(crossing, report.pairs, read),
-        page.section("Parameters", f"<pre><code>{page.escape(Path('params.yaml').read_text())}</code></pre>"),
-    ]))
+    pictures = [page.figure(Path(path).read_bytes(), caption) for path, caption in PICTURES.items()]
+    atomic_write(
+        "report/index.html",
+        page.page(
+            report.title,
+            [
+                sections.scores(metrics, chosen.classes, report.published),
+                sections.data(manifest, chosen.classes),
+                sections.audit(predictions, chosen.classes),
+                page.section("Pictures of the result", *pictures),
+                sections.errors(predictions, chosen.classes, report.errors, read),
+                sections.pairs(crossing, report.pairs, read),
+            ],
+        ),
+    )
 
 
 def read(path: str):

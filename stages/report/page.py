@@ -38,7 +38,9 @@ def page(title: str, sections: Iterable[str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n"
         '<link rel="icon" href="data:,">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n" + "\n".join(sections) + "\n</body>\n</html>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
+        + "\n".join(sections)
+        + "\n</body>\n</html>\n"
     )
 
 
@@ -69,7 +71,10 @@ def figure(png: bytes, caption: str) -> str:
 
 def pair_card(left: np.ndarray, right: np.ndarray, kind: str, similarity: float, names: tuple[str, str]) -> str:
     """Return two images (uint8 [H, W]) side by side with the kind of copy and their paths."""
-    images = "".join(f'<img src="{_uri(thumbnail(grey))}" alt="{escape(name)}">' for grey, name in zip((left, right), names, strict=True))
+    images = "".join(
+        f'<img src="{_uri(thumbnail(grey))}" alt="{escape(name)}">'
+        for grey, name in zip((left, right), names, strict=True)
+    )
     return (
         f'<div class="card"><div class="side">{images}</div><span class="kind">{escape(kind)}</span>, similarity {similarity:.4f}'
         f"<br>{escape(names[0])}<br>{escape(names[1])}</div>"

@@ -37,7 +37,9 @@ def data(manifest: pd.DataFrame, classes: list[str]) -> str:
     return page.section(
         "The data",
         page.table("Images by split and class", ["", *classes, "all"], rows),
-        page.paragraph(f"{left_out} files could not be decoded and were left out." if left_out else "Every file could be decoded."),
+        page.paragraph(
+            f"{left_out} files could not be decoded and were left out." if left_out else "Every file could be decoded."
+        ),
     )
 
 
@@ -45,18 +47,29 @@ def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
     """Return the section on copies: how many test images have one in the training set, by kind and class."""
     kinds = predictions.groupby(["leaked", "label"]).size().unstack(fill_value=0).reindex(columns=classes, fill_value=0)
     order = [kind for kind in ("none", "byte", "pixel", "copy", "mirrored", "rotated") if kind in kinds.index]
-    names = {"none": "clean", "byte": "the same file", "pixel": "the same pixels", "copy": "re-encoded, rescaled or re-contrasted",
-             "mirrored": "mirrored", "rotated": "turned or flipped otherwise"}
+    names = {
+        "none": "clean",
+        "byte": "the same file",
+        "pixel": "the same pixels",
+        "copy": "re-encoded, rescaled or re-contrasted",
+        "mirrored": "mirrored",
+        "rotated": "turned or flipped otherwise",
+    }
     rows = [[names[kind], *(int(n) for n in kinds.loc[kind]), int(kinds.loc[kind].sum())] for kind in order]
     leaked = int((predictions["leaked"] != "none").sum())
     share = leaked / max(1, len(predictions))
     return page.section(
         "Copies",
-        page.paragraph(f"{leaked} of {len(predictions)} test images ({share:.1%}) are copies of images in the training set. "
-                       "A score on those tells what the network remembers, not what it can tell apart."),
+        page.paragraph(
+            f"{leaked} of {len(predictions)} test images ({share:.1%}) are copies of images in the training set. "
+            "A score on those tells what the network remembers, not what it can tell apart."
+        ),
         page.table("Test images by the kind of their copy", ["", *classes, "all"], rows),
-        page.paragraph("Clean of copies is not clean of patients: several slices of one head can stand on both sides, "
-                       "and where patient names are lost nothing can find them.", soft=True),
+        page.paragraph(
+            "Clean of copies is not clean of patients: several slices of one head can stand on both sides, "
+            "and where patient names are lost nothing can find them.",
+            soft=True,
+        ),
     )
 
 
@@ -71,7 +84,11 @@ def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, flo
         cells = [_figure(metrics[name], key) for name in groups]
         if any(cells):
             rows.append([title, *([_plain((published or {}).get(key))] if published else []), *cells])
-    notes = [page.paragraph(f"There is no {name} test image, so nothing is said of them.") for name in groups if not metrics[name]["n"]]
+    notes = [
+        page.paragraph(f"There is no {name} test image, so nothing is said of them.")
+        for name in groups
+        if not metrics[name]["n"]
+    ]
     return page.section("The result", page.table("Test scores; 95 % intervals in brackets", head, rows), *notes)
 
 
@@ -79,20 +96,29 @@ def errors(predictions: pd.DataFrame, classes: list[str], count: int, read: Read
     """Return the most confident mistakes on clean test images, as pictures."""
     clean = predictions[predictions["leaked"] == "none"]
     wrong = clean[clean["predicted"] != clean["label"]].copy()
-    wrong["confidence"] = wrong[[name for name in wrong.columns if name in classes or name.startswith("p_")]].max(axis=1)
+    wrong["confidence"] = wrong[[name for name in wrong.columns if name in classes or name.startswith("p_")]].max(
+        axis=1
+    )
     wrong = wrong.sort_values(["confidence", "path"], ascending=[False, True])[:count]
     items = [
         page.image_card(read(row.path), f"{row.label} taken for {row.predicted}, {row.confidence:.0%} sure", row.path)
         for row in wrong.itertuples()
     ]
-    text = "The clean test images that the network was most sure of and wrong about." if items else "No clean test image was classified wrongly."
+    text = (
+        "The clean test images that the network was most sure of and wrong about."
+        if items
+        else "No clean test image was classified wrongly."
+    )
     return page.section("The most confident errors", page.paragraph(text), page.cards(items))
 
 
 def pairs(crossing: pd.DataFrame, count: int, read: Read) -> str:
     """Return a gallery of copies across the split: `count` pairs, spread over kinds and over similarity."""
     shown = gallery(crossing, count)
-    items = [page.pair_card(read(row.path), read(row.twin), row.kind, row.similarity, (row.path, row.twin)) for row in shown.itertuples()]
+    items = [
+        page.pair_card(read(row.path), read(row.twin), row.kind, row.similarity, (row.path, row.twin))
+        for row in shown.itertuples()
+    ]
     text = f"{len(items)} of {len(crossing)} pairs of a test image (left) and a training image (right), the least similar of each kind first."
     return page.section("Copies, side by side", page.paragraph(text), page.cards(items))
 
@@ -106,8 +132,11 @@ def gallery(crossing: pd.DataFrame, count: int) -> pd.DataFrame:
 
 def remake(study: str) -> str:
     """Return the commands that re-make this page."""
-    return page.section("Make it again", page.paragraph("In the study's folder, at the commit that this page belongs to:"),
-                        f"<pre><code>{study}</code></pre>")
+    return page.section(
+        "Make it again",
+        page.paragraph("In the study's folder, at the commit that this page belongs to:"),
+        f"<pre><code>{study}</code></pre>",
+    )
 
 
 def _figure(group: dict[str, Any], key: str) -> str:

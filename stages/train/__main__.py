@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,11 @@ from stages.train.schema import Params
 
 STAGES = Path(__file__).parent.parent
 INPUTS = ["data/prepared/train.npy", "data/prepared/val.npy", "data/prepared/index.csv", "models/init.safetensors"]
-CODE = [*sorted(STAGES.glob("*.py")), *sorted((STAGES / "backbone").glob("*.py")), *sorted((STAGES / "train").glob("*.py"))]
+CODE = [
+    *sorted(STAGES.glob("*.py")),
+    *sorted((STAGES / "backbone").glob("*.py")),
+    *sorted((STAGES / "train").glob("*.py")),
+]
 
 
 def main() -> None:
@@ -31,15 +36,19 @@ def main() -> None:
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
-            raise InputError(f"out of memory with batch_size = {chosen.batch_size}: try half of it "
-                             f"(dvc exp run -S batch_size={max(2, chosen.batch_size // 2)})") from None
+            raise InputError(
+                f"out of memory with batch_size = {chosen.batch_size}: try half of it "
+                f"(dvc exp run -S batch_size={max(2, chosen.batch_size // 2)})"
+            ) from None
 
 
 def _train(chosen: Params) -> None:
     _, meta = network.load("models/init.safetensors")
     train, val = _images("train", meta.classes), _images("val", meta.classes)
     if chosen.batch_size > len(train.images):
-        raise InputError(f"batch_size = {chosen.batch_size} is more than the {len(train.images)} training images: choose less")
+        raise InputError(
+            f"batch_size = {chosen.batch_size} is more than the {len(train.images)} training images: choose less"
+        )
     model = network.build(len(meta.classes), chosen.train.dropout)
     network.fit(model, network.read_tensors("models/init.safetensors")[0], "models/init.safetensors")
     trainer = Trainer(model, train, val, chosen, meta.mean, meta.std)
@@ -51,16 +60,16 @@ def _train(chosen: Params) -> None:
             trainer.restore(*found)
             print(f"going on from a checkpoint at epoch {trainer.progress.epoch + 1}, step {trainer.progress.step}")
         outcome = trainer.fit(store)
-        _write(outcome, network.Meta(meta.classes, meta.image_size, meta.mean, meta.std, chosen.train.dropout, made_by_params(chosen)),
-               trainer.progress.history)
+        about = replace(meta, dropout=chosen.train.dropout, made_by=_params_digest(chosen))
+        _write(outcome, about, trainer.progress.history)
         store.remove()
 
 
 def _images(array: str, classes: list[str]) -> Images:
     """Return an array as a memory map, and the number of each image's class."""
-    index = pd.read_csv("data/prepared/index.csv", keep_default_na=False)
+    index = pd.read_csv("data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
     labels = index.loc[index["array"] == array, "label"].map({name: number for number, name in enumerate(classes)})
-    return Images(np.load(f"data/prepared/{array}.npy", mmap_mode="r"), labels.to_numpy(np.int64))
+    return Images(np.load(f"data/prepared/{array}.npy", mmap_mode="r"), np.array(labels, np.int64))
 
 
 def _write(outcome: torch.nn.Module, meta: network.Meta, history: list[dict[str, float]]) -> None:
@@ -72,10 +81,13 @@ def _write(outcome: torch.nn.Module, meta: network.Meta, history: list[dict[str,
                 for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
                     live.log_metric(name, row[name])
                 live.next_step()
-        write_csv(folder / "history.csv", pd.DataFrame(history, columns=["epoch", "lr", "train_loss", "val_loss", "val_accuracy"]))
+        write_csv(
+            folder / "history.csv",
+            pd.DataFrame(history, columns=["epoch", "lr", "train_loss", "val_loss", "val_accuracy"]),
+        )
 
 
-def made_by_params(chosen: Params) -> str:
+def _params_digest(chosen: Params) -> str:
     """Return the digest of the parameters that this stage read."""
     return hashlib.sha256(json.dumps(chosen.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 

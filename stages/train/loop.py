@@ -70,8 +70,15 @@ class Trainer:
         first = progress.step
         rows = order.batches(len(self.train.images), self.params.batch_size, self.params.seed, progress.epoch)
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.device)
-        bar = tqdm(total=self.steps * self.params.batch_size, initial=first * self.params.batch_size, unit="img",
-                   desc=f"epoch {progress.epoch + 1}/{self.params.epochs}", leave=False, mininterval=1, disable=None)
+        bar = tqdm(
+            total=self.steps * self.params.batch_size,
+            initial=first * self.params.batch_size,
+            unit="img",
+            desc=f"epoch {progress.epoch + 1}/{self.params.epochs}",
+            leave=False,
+            mininterval=1,
+            disable=None,
+        )
         for step, batch in enumerate(self._batches(rows[first:]), first):
             loss_sum += self._step(batch, self.labels[torch.from_numpy(rows[step]).to(self.device)], step)
             progress.step = step + 1
@@ -117,11 +124,25 @@ class Trainer:
     def _validate(self, train_loss: float) -> None:
         """Score the validation images, write the epoch's row, and keep the weights if they are the best so far."""
         progress = self.progress
-        output = logits(self._outcome(), self.val.images, mean=self.mean, std=self.std, device=self.device,
-                        batch_size=self.params.batch_size, precision=self.params.precision)
+        output = logits(
+            self._outcome(),
+            self.val.images,
+            mean=self.mean,
+            std=self.std,
+            device=self.device,
+            batch_size=self.params.batch_size,
+            precision=self.params.precision,
+        )
         loss, accuracy = score(output, self.val.labels)
-        progress.history.append({"epoch": progress.epoch, "lr": float(self.optimizer.param_groups[-1]["lr"]),
-                                 "train_loss": train_loss, "val_loss": loss, "val_accuracy": accuracy})
+        progress.history.append(
+            {
+                "epoch": progress.epoch,
+                "lr": float(self.optimizer.param_groups[-1]["lr"]),
+                "train_loss": train_loss,
+                "val_loss": loss,
+                "val_accuracy": accuracy,
+            }
+        )
         if self._better():
             progress.best_epoch = progress.epoch
             if self.params.train.select_best:
@@ -144,7 +165,9 @@ class Trainer:
     def state(self) -> dict[str, torch.Tensor]:
         """Return every tensor that the rest of the run depends on, by name, on the CPU."""
         self.progress.scaler = self.scaler.state_dict()
-        parts: dict[str, torch.Tensor] = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        parts: dict[str, torch.Tensor] = {
+            f"network.{name}": tensor for name, tensor in self.network.state_dict().items()
+        }
         if self.average:
             parts |= {f"average.{name}": tensor for name, tensor in self.average.network.state_dict().items()}
         parts |= {f"best.{name}": tensor for name, tensor in (self.best or {}).items()}
@@ -170,15 +193,23 @@ class Trainer:
 
     def _diverged(self, step: int) -> str:
         epoch = self.progress.epoch
-        kept = f"the last good checkpoint is from the start of epoch {epoch + 1}" if epoch else "there is no checkpoint yet"
-        return (f"the loss became NaN or infinite in epoch {epoch + 1}, at or before step {step + 1} of {self.steps}; {kept}; "
-                f"try a smaller lr (now {self.params.lr}), more train.warmup_epochs, or precision: fp32")
+        kept = (
+            f"the last good checkpoint is from the start of epoch {epoch + 1}"
+            if epoch
+            else "there is no checkpoint yet"
+        )
+        return (
+            f"the loss became NaN or infinite in epoch {epoch + 1}, at or before step {step + 1} of {self.steps}; {kept}; "
+            f"try a smaller lr (now {self.params.lr}), more train.warmup_epochs, or precision: fp32"
+        )
 
     def _report(self, seconds: float, steps: int) -> None:
         row = self.progress.history[-1]
-        tqdm.write(f"epoch {self.progress.epoch}/{self.params.epochs}  train loss {row['train_loss']:.4f}  "
-                   f"val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.4f}  "
-                   f"{steps * self.params.batch_size / seconds:.0f} img/s")
+        tqdm.write(
+            f"epoch {self.progress.epoch}/{self.params.epochs}  train loss {row['train_loss']:.4f}  "
+            f"val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.4f}  "
+            f"{steps * self.params.batch_size / seconds:.0f} img/s"
+        )
 
 
 def score(output: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.verify.confirm import similarities
-from stages.verify.describe import CELLS, SIDE, UNIT, VIEWS
+from stages.verify.describe import CELLS, SIDE, VIEWS
 from stages.verify.scan import in_order
 from stages.verify.schema import Twins
-from stages.verify.search import best_turns, nearest, parts
+from stages.verify.search import best_turns, close, nearest_k, parts
 from stages.verify.turns import INVERSE, TURNS
 
-BLOCK = 256  # pictures whose neighbours are sought at a time
+BLOCK = 1024  # descriptors by which as many others are compared at a time
 Ints = NDArray[np.int64]
 
 
@@ -50,17 +50,39 @@ class Pairs(NamedTuple):
 
 def audit(pictures: Pictures, twins: Twins, pool: Executor) -> Pairs:
     """Return all pairs of pictures worth a closer look, with verdicts, sorted by (left, right)."""
-    if pictures.count < 2:
-        none = np.zeros(0, np.int64)
-        return Pairs(none, none, none, np.zeros(0), np.zeros(0), np.zeros(0, bool))
-    starts = range(0, pictures.count, BLOCK)
-    near = list(in_order(pool, partial(_neighbours, pictures=pictures, k=twins.neighbours), starts))
-    pairs = np.unique(np.concatenate(near), axis=0)
-    judge = partial(_judged, pictures=pictures, floor=twins.candidate)
-    chunks = [pairs[start : start + 512] for start in range(0, len(pairs), 512)]
-    found = list(in_order(pool, judge, chunks))
+    near = candidates(pictures, twins, pool)
+    chunks = [near[start : start + 512] for start in range(0, len(near), 512)]
+    found = list(in_order(pool, partial(_judged, pictures=pictures), chunks))
+    if not found:
+        return Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, float, float, bool)))
     left, right, turn, whole, worst = (np.concatenate([part[k] for part in found]) for k in range(5))
     return Pairs(left, right, turn, whole, worst, (whole >= twins.similarity) & (worst >= twins.block))
+
+
+def candidates(pictures: Pictures, twins: Twins, pool: Executor) -> Ints:
+    """Return the entries of pairs to be looked at, int64 [P, 2], sorted: each picture's nearest in either split.
+
+    An entry is a picture's number times VIEWS, plus the view.
+    """
+    entries = _entries(pictures)[0]
+    starts = range(0, len(entries), BLOCK)
+    tiles = [(one, two) for one in starts for two in starts if one <= two]
+    search = partial(_near_tile, pictures=pictures, twins=twins)
+    found = np.concatenate([np.zeros((0, 3), np.int64), *in_order(pool, search, tiles)])
+    best = found[np.lexsort((found[:, 1], found[:, 0], -found[:, 2]))]
+    _, first = np.unique(best[:, 0] // VIEWS * pictures.count + best[:, 1] // VIEWS, return_index=True)
+    return _nearest(best[first], pictures, twins.neighbours)[:, :2]
+
+
+def _nearest(found: Ints, pictures: Pictures, k: int) -> Ints:
+    """Keep, of int64 [P, 3] (entry, entry, product), those that are among the k nearest of either, in either split."""
+    one, two = found[:, 0] // VIEWS, found[:, 1] // VIEWS
+    keep = np.zeros(len(found), bool)
+    for row, other in ((one, two), (two, one)):
+        for inside in (other < pictures.testing, other >= pictures.training):
+            at = np.nonzero(inside)[0]
+            keep[at[nearest_k(row[at], other[at], found[at, 2], k)]] = True
+    return found[keep]
 
 
 @lru_cache(maxsize=1)
@@ -72,30 +94,31 @@ def _opened(pictures: Pictures) -> tuple[NDArray[np.int8], NDArray[np.int8], Int
 
 
 @lru_cache(maxsize=1)
-def _stored(pictures: Pictures) -> list[NDArray[np.float32]]:
-    descriptors = np.asarray(_opened(pictures)[0])
-    return [parts(descriptors[:, view]) for view in range(VIEWS)]
+def _entries(pictures: Pictures) -> tuple[Ints, NDArray[np.float32]]:
+    """Return the entries that are not empty, and the parts of their descriptors."""
+    flat = np.asarray(_opened(pictures)[0]).reshape(-1, CELLS * CELLS)
+    entries = np.nonzero(flat.any(axis=1))[0]
+    return entries, parts(flat[entries])
 
 
-def _neighbours(start: int, pictures: Pictures, k: int) -> Ints:
-    """Return pairs, int64 [P, 2], of some pictures with their nearest in each split, the smaller number first."""
-    rows = np.arange(start, min(start + BLOCK, pictures.count))
-    pools = [slice(0, pictures.testing), slice(pictures.training, pictures.count)]
-    found = nearest(rows, _opened(pictures)[0], _stored(pictures), pools, k)
-    pairs = np.concatenate([np.stack(pair, axis=1) for pair in found])
-    return np.unique(np.sort(pairs, axis=1), axis=0)
+def _near_tile(tile: tuple[int, int], pictures: Pictures, twins: Twins) -> Ints:
+    """Return (entry, entry, product), the smaller picture first, of one tile of the table of all pairs."""
+    entries, found = _entries(pictures)
+    one, two = (slice(start, start + BLOCK) for start in tile)
+    left, right, product = close(found[:, one], found[:, two], twins.candidate)
+    left, right = entries[one][left], entries[two][right]
+    later = left // VIEWS < right // VIEWS
+    return _nearest(np.stack([left[later], right[later], product[later]], axis=1), pictures, 3 * twins.neighbours)
 
 
-def _judged(pairs: Ints, pictures: Pictures, floor: float) -> Sequence[NDArray[np.generic]]:
-    """Return left, right, turn, similarity and worst block of those pairs whose descriptors agree."""
+def _judged(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
+    """Return left, right, turn, similarity and worst block of pairs of entries."""
     descriptors, views, rows = _opened(pictures)
-    left, right = pairs.T
-    view, turn, product = best_turns(descriptors[left], descriptors[right])
-    squares = descriptors.reshape(-1, VIEWS, CELLS, CELLS)
-    keep = product >= floor * UNIT * UNIT
-    left, right, view, turn = left[keep], right[keep], view[keep], turn[keep]
-    fine = _upright(views[rows[left], view], views[rows[right], view], turn)
-    coarse = _upright(squares[left, view], squares[right, view], turn)
+    (left, seen_left), (right, seen_right) = np.divmod(pairs[:, 0], VIEWS), np.divmod(pairs[:, 1], VIEWS)
+    one, two = descriptors[left, seen_left], descriptors[right, seen_right]
+    turn = best_turns(one, two)
+    fine = _upright(views[rows[left], seen_left], views[rows[right], seen_right], turn)
+    coarse = _upright(*(each.reshape(-1, CELLS, CELLS) for each in (one, two)), turn)
     return left, right, turn, *similarities(*fine, *coarse)
 
 

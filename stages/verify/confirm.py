@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.verify.describe import CELLS, SIDE
+from stages.verify.describe import SIDE
 
-STEPS = {16: 4, 32: 3, 64: 2}  # Gauss-Newton steps of the alignment at each resolution, coarse to fine
+FAINTEST = 0.003  # mean square of the detail around a pixel, below which there is none
 BLOCKS = 4  # a view is judged by 4 x 4 blocks
-CHUNK = 32  # pairs at a time: what fits the processor's cache
+OUTLINE = 0.8  # correlation of aligned descriptors below which no two pictures are the same
 LIMITS = np.array([[-0.25, 0.8, -0.25, 0.8], [0.25, 1.25, 0.25, 1.25]], np.float32)  # see `align`
 
 Images = NDArray[np.float32]  # [N, side, side]
@@ -29,35 +29,57 @@ def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving
     -------
     whole, worst : float64 [N]
         Correlation of the detail of aligned views, and that of their third-worst block with detail in it; rounded to 4
-        decimals, so that the last bits of a sum decide nothing.
+        decimals, so that the last bits of a sum decide nothing. Both -1 for pairs whose outlines already differ.
     """
-    found = []
-    for start in range(0, len(fixed), CHUNK):
-        part = slice(start, start + CHUNK)
-        pair = [_pyramid(fixed[part], coarse_fixed[part]), _pyramid(moving[part], coarse_moving[part])]
-        found.append(agreement(pair[0][SIDE], *align(*pair)))
-    whole, worst = (np.concatenate([pair[k] for pair in found]) if found else np.zeros(0) for k in (0, 1))
+    whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
+    fits = [_fit_outlines(_levels(coarse_fixed[part]), _levels(coarse_moving[part])) for part in _chunks(len(fixed), 256)]
+    fit, outline = (np.concatenate([each[k] for each in fits]) if fits else np.zeros((0, 4)[: 2 - k]) for k in (0, 1))
+    alike = np.nonzero(np.round(outline, 4) >= OUTLINE)[0]
+    for part in _chunks(len(alike), 32):
+        at = alike[part]
+        one = _levels(fixed[at])
+        whole[at], worst[at] = agreement(one, *align(one, _levels(moving[at]), fit[at]))
     return whole, worst
 
 
-def _pyramid(views: Views, coarse: Views) -> dict[int, Images]:
-    """Return the same pictures at all resolutions of STEPS; the coarsest is the descriptor, which knows broad shapes."""
-    full = views.astype(np.float32) / 40
-    half = full.reshape(len(full), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
-    return {CELLS: coarse.astype(np.float32) / 40, SIDE // 2: half, SIDE: full}
+def _chunks(count: int, size: int) -> list[slice]:
+    """Return slices of so many pairs as fit the processor's cache."""
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
-def align(fixed: dict[int, Images], moving: dict[int, Images]) -> tuple[Images, NDArray[np.bool_]]:
+def _levels(views: Views) -> Images:
+    return views.astype(np.float32) / 40
+
+
+def _fit_outlines(fixed: Images, moving: Images) -> tuple[NDArray[np.float32], Floats]:
+    """Return the alignment of descriptors, float32 [N, 4], and their correlation after it."""
+    fit = np.tile(np.array([0, 1, 0, 1], np.float32), (len(fixed), 1))
+    fit = _refined(fixed, moving, fit, 4)
+    moved, inside = _resample(moving, fit)
+    one, two = ((each * inside).reshape(len(fixed), -1) for each in (fixed, moved))
+    lengths = (one * one).sum(axis=1) * (two * two).sum(axis=1)
+    return fit, (one * two).sum(axis=1) / np.sqrt(np.maximum(lengths, 1e-6))
+
+
+def align(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> tuple[Images, NDArray[np.bool_]]:
     """Return `moving` shifted and stretched, by axis, to fit `fixed`, and which pixels lay inside it.
 
-    Gauss-Newton on the squared difference, coarse to fine (Lucas and Kanade 1981). Four unknowns, with positions from -1
-    to 1 across a view: shift and stretch along y, shift and stretch along x.
+    Gauss-Newton on the squared difference, coarse to fine (Lucas and Kanade 1981), from the alignment `fit`. Four
+    unknowns, with positions from -1 to 1 across a view: shift and stretch along y, shift and stretch along x.
     """
-    fit = np.tile(np.array([0, 1, 0, 1], np.float32), (len(fixed[SIDE]), 1))
-    for side, steps in STEPS.items():
-        for _ in range(steps):
-            fit = np.clip(fit + _step(fixed[side], moving[side], fit), LIMITS[0], LIMITS[1])
-    return _resample(moving[SIDE], fit)
+    fit = _refined(_halved(fixed), _halved(moving), fit, 2)
+    return _resample(moving, _refined(fixed, moving, fit, 4))
+
+
+def _halved(images: Images) -> Images:
+    rows = images[:, ::2] + images[:, 1::2]
+    return (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
+
+
+def _refined(fixed: Images, moving: Images, fit: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    for _ in range(steps):
+        fit = np.clip(fit + _step(fixed, moving, fit), LIMITS[0], LIMITS[1])
+    return fit
 
 
 def _step(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -106,7 +128,10 @@ def _weights(at: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def agreement(a: Images, b: Images, inside: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return the correlation of two views' detail over the whole and of the third-worst block, within both."""
-    a, b = _detail(a) * inside, _detail(b) * inside
+    a, b = a - _blurred(a), b - _blurred(b)
+    # What is clipped to white or black in one of the two has no detail left there to agree with.
+    both = inside & (_blurred(a * a) > FAINTEST) & (_blurred(b * b) > FAINTEST)
+    a, b = a * both, b * both
     ab, aa, bb = _block_sums(a * b), _block_sums(a * a), _block_sums(b * b)
     whole = ab.sum(axis=1) / np.sqrt(np.maximum(aa.sum(axis=1) * bb.sum(axis=1), 1e-6))
     blocks = ab / np.sqrt(np.maximum(aa * bb, 1e-6))
@@ -115,17 +140,17 @@ def agreement(a: Images, b: Images, inside: NDArray[np.bool_]) -> tuple[Floats, 
     return np.round(whole, 4), np.round(np.sort(judged, axis=1)[:, 2], 4)
 
 
-def _detail(images: Images) -> Images:
-    """Take away what a blur by 1 4 6 4 1 (one pixel's deviation) keeps."""
-    blurred = images
+def _blurred(images: Images) -> Images:
+    """Return images blurred by 1 4 6 4 1 both ways: about a Gaussian of one pixel."""
     for axis in (1, 2):
-        padded = np.pad(blurred, [(0, 0), (2, 2), (0, 0)] if axis == 1 else [(0, 0), (0, 0), (2, 2)], mode="edge")
-        side = images.shape[axis]
-        lines = [padded[:, k : k + side] if axis == 1 else padded[:, :, k : k + side] for k in range(5)]
-        blurred = (lines[0] + lines[4] + 4 * (lines[1] + lines[3]) + 6 * lines[2]) / 16
-    return images - blurred
+        lines = np.moveaxis(np.pad(images, [(0, 0), (2, 2), (0, 0)] if axis == 1 else [(0, 0), (0, 0), (2, 2)], "edge"), axis, 0)
+        mixed = (lines[:-4] + lines[4:] + 4 * (lines[1:-3] + lines[3:-1]) + 6 * lines[2:-2]) / 16
+        images = np.moveaxis(mixed, 0, axis)
+    return images
+
+
+_MEMBER = np.repeat(np.eye(BLOCKS, dtype=np.float32), SIDE // BLOCKS, axis=0)  # [SIDE, BLOCKS]
 
 
 def _block_sums(values: Images) -> Floats:
-    split = values.reshape(len(values), BLOCKS, SIDE // BLOCKS, BLOCKS, SIDE // BLOCKS)
-    return split.sum(axis=(2, 4), dtype=np.float64).reshape(len(values), -1)
+    return (_MEMBER.T @ (values @ _MEMBER)).reshape(len(values), -1).astype(np.float64)

@@ -19,9 +19,9 @@ from PIL import Image
 WORK = 256  # longest side, in pixels, at which content is looked for
 SIDE = 64  # side of a view; the smallest true copy (a 200 px image at scale 0.4) still has this many pixels
 CELLS = 16  # side of a descriptor
-VIEWS = 3  # the head, found on two tone scales, and all within the rim
+VIEWS = 3  # at most: the head, found on two tone scales, and all within the rim
 SMALLEST = 16  # a picture whose content is narrower than this many pixels has no shape to compare
-FLAT = 12  # grey levels: a line or picture with less range than this is empty
+FLAT = 0.047  # of the brightest level: a line or picture with less range than this is empty
 
 FAINT = 4  # grey levels: contrast below this is noise
 UNIT = 640  # length of a descriptor; entries stay within int8, and products of two within what float32 adds up exactly
@@ -32,8 +32,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, a
 class Described(NamedTuple):
     """What is kept of a picture."""
 
-    views: NDArray[np.int8]  # [VIEWS, SIDE, SIDE], locally normalised
-    descriptors: NDArray[np.int8]  # [VIEWS, CELLS * CELLS], locally normalised, of length UNIT
+    views: NDArray[np.int8]  # [VIEWS, SIDE, SIDE], locally normalised; zeros where fewer views are distinct
+    descriptors: NDArray[np.int8]  # [VIEWS, CELLS * CELLS], locally normalised, of length UNIT; zeros likewise
 
 
 def describe(grey: NDArray[np.uint8]) -> Described | None:
@@ -46,9 +46,21 @@ def describe(grey: NDArray[np.uint8]) -> Described | None:
         return None
     levels = np.asarray(work)
     boxes = [foreground_box(levels, frame, tones, share) for tones, share in ((ROOT, 0.15), (LOG, 0.08))]
-    thumbs = np.stack([_thumb(work, box) for box in (*boxes, rim)])
-    descriptors = descriptor(thumbs)
-    return Described(normalised(thumbs), descriptors) if descriptors.any(axis=1).all() else None
+    found = _distinct([*boxes, rim])
+    thumbs = np.stack([_thumb(work, box) for box in found])
+    views, descriptors = np.zeros((VIEWS, SIDE, SIDE), np.int8), np.zeros((VIEWS, CELLS * CELLS), np.int8)
+    views[: len(found)], descriptors[: len(found)] = normalised(thumbs), descriptor(thumbs)
+    return Described(views, descriptors) if descriptors.any() else None
+
+
+def _distinct(boxes: list[Box]) -> list[Box]:
+    """Leave out boxes that are nearly an earlier one; the search compares every view with every view anyway."""
+    kept: list[Box] = []
+    for box in boxes:
+        near = 0.015 * min(box[2] - box[0], box[3] - box[1])
+        if all(max(abs(a - b) for a, b in zip(box, other, strict=True)) > near for other in kept):
+            kept.append(box)
+    return kept
 
 
 def _working_copy(grey: NDArray[np.uint8]) -> Image.Image:
@@ -66,10 +78,11 @@ def content_frame(image: Image.Image, outliers: int) -> Box | None:
     either side, so that a letter or a ruler at the rim does not count either.
     """
     across, along = np.asarray(image.reduce((8, 1))), np.asarray(image.reduce((1, 8))).T
+    least = max(3, round(FLAT * int(across.max())))
     left, top, right, bottom = 0, 0, image.width, image.height
     while min(right - left, bottom - top) >= SMALLEST:
-        rows = _busy(across[top:bottom, -(-left // 8) : right // 8], outliers)
-        columns = _busy(along[left:right, -(-top // 8) : bottom // 8], outliers)
+        rows = _busy(across[top:bottom, -(-left // 8) : right // 8], outliers, least)
+        columns = _busy(along[left:right, -(-top // 8) : bottom // 8], outliers, least)
         if rows is None or columns is None:
             return None
         if (rows, columns) == ((0, bottom - top), (0, right - left)):
@@ -79,7 +92,7 @@ def content_frame(image: Image.Image, outliers: int) -> Box | None:
     return None
 
 
-def _busy(lines: NDArray[np.uint8], outliers: int) -> tuple[int, int] | None:
+def _busy(lines: NDArray[np.uint8], outliers: int, least: int) -> tuple[int, int] | None:
     """Return the first and one past the last row that is not all of one level."""
     count = lines.shape[1]
     if count == 0:
@@ -90,7 +103,7 @@ def _busy(lines: NDArray[np.uint8], outliers: int) -> tuple[int, int] | None:
         spread = np.maximum(ordered[:, -1 - apart] - middle, middle - ordered[:, apart])
     else:
         spread = ordered[:, -1] - ordered[:, 0]
-    found = np.nonzero(spread > FLAT)[0]
+    found = np.nonzero(spread > least)[0]
     return (int(found[0]), int(found[-1]) + 1) if found.size else None
 
 

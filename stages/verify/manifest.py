@@ -12,9 +12,8 @@ from stages.verify.audit import Pairs
 from stages.verify.scan import SPLITS, Row
 from stages.verify.turns import KINDS
 
-COLUMNS = ("path split label sha256 pixel_sha256 width height mode format status group twin_kind twin_of similarity "
-           "twin_in_training twin_in_testing").split()
-PAIR_COLUMNS = "path twin split twin_split label twin_label kind similarity".split()
+COLUMNS = ["path", "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status", "group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"]
+PAIR_COLUMNS = ["path", "twin", "split", "twin_split", "label", "twin_label", "kind", "similarity"]
 ORDER = ("byte", "pixel", *dict.fromkeys(KINDS))  # kinds of twins, the plainest first
 
 

@@ -15,6 +15,7 @@ from stages.verify.turns import TURNS, turned
 
 HALF = CELLS // 2
 PART = HALF * HALF
+Ints = NDArray[np.int64]
 Parts = NDArray[np.float32]  # [4, N, PART]: even-even, even-odd, odd-even, odd-odd in (y, x)
 
 
@@ -29,44 +30,46 @@ def parts(descriptors: NDArray[np.int8]) -> Parts:
     return np.stack(found).reshape(4, -1, PART)
 
 
-def best_products(queries: NDArray[np.int8], stored: list[Parts]) -> NDArray[np.float32]:
-    """Return each query's best product with each stored row over all views and turns, float32 [Q, N].
-
-    `queries` is int8 [Q, VIEWS, CELLS * CELLS]; `stored` holds the parts of each view. Products are four times the dot product.
-    """
-    best = np.full((len(queries), stored[0].shape[1]), -4 * UNIT * UNIT, np.float32)
-    for view, (ee, eo, oe, oo) in enumerate(stored):
-        for turn in (0, 4):
-            a = parts(turned(queries[:, view], turn, CELLS))
-            even, odd = a[0] @ ee.T, a[3] @ oo.T
-            across, along = a[1] @ eo.T, a[2] @ oe.T
-            np.maximum(best, even + odd + np.abs(across + along), out=best)
-            np.maximum(best, even - odd + np.abs(across - along), out=best)
+def best_products(left: Parts, right: Parts) -> NDArray[np.float32]:
+    """Return the best product of each left with each right descriptor over all turns, float32 [L, R], times four."""
+    best: NDArray[np.float32] | None = None
+    for ee, eo, oe, oo in (left, _transposed(left)):
+        even, odd = ee @ right[0].T, oo @ right[3].T
+        across, along = eo @ right[1].T, oe @ right[2].T
+        upright = np.maximum(even + odd + np.abs(across + along), even - odd + np.abs(across - along))
+        best = upright if best is None else np.maximum(best, upright)
+    assert best is not None
     return best
 
 
-def nearest(rows: NDArray[np.int64], descriptors: NDArray[np.int8], stored: list[Parts],
-            pools: list[slice], k: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return, for each pool of columns, (rows, columns) of each row's k nearest in it, ties with the k-th included."""
-    products = best_products(descriptors[rows], stored)
-    products[np.arange(len(rows)), rows] = -np.inf
-    found = []
-    for pool in pools:
-        part = products[:, pool]
-        least = np.partition(part, -min(k, part.shape[1]), axis=1)[:, -min(k, part.shape[1])] if part.shape[1] else 0
-        at, column = np.nonzero((part >= np.reshape(least, (-1, 1))) & np.isfinite(part))
-        found.append((rows[at], column + pool.start))
-    return found
+def _transposed(found: Parts) -> Parts:
+    """Return the parts of the transposed squares: odd in y becomes odd in x."""
+    turned_back = found.reshape(4, -1, HALF, HALF).swapaxes(2, 3).reshape(4, -1, PART)
+    return np.ascontiguousarray(turned_back[[0, 2, 1, 3]])
 
 
-def best_turns(left: NDArray[np.int8], right: NDArray[np.int8]) -> tuple[NDArray[np.int64], ...]:
-    """Return view, turn and product of the best match of pairs of int8 [P, VIEWS, CELLS * CELLS] descriptors.
+def close(left: Parts, right: Parts, floor: float) -> tuple[Ints, Ints, Ints]:
+    """Return (left, right, product) of all descriptors whose cosine is at least `floor`; products times four."""
+    products = best_products(left, right)
+    at_left, at_right = np.nonzero(products >= 4 * UNIT * UNIT * floor)
+    return at_left, at_right, products[at_left, at_right].astype(np.int64)
 
-    `turn` is what must be done to `left` to see `right`. The first of equals wins, so "same way up" comes first.
+
+def nearest_k(rows: Ints, others: Ints, products: Ints, k: int) -> NDArray[np.bool_]:
+    """Mark, for each row, its k best; equals are told apart by the other's number, so that the choice is exact."""
+    order = np.lexsort((others, -products, rows))
+    starts = np.r_[True, rows[order][1:] != rows[order][:-1]]
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))
+    chosen = np.zeros(len(rows), bool)
+    chosen[order] = np.arange(len(rows)) - first < k
+    return chosen
+
+
+def best_turns(left: NDArray[np.int8], right: NDArray[np.int8]) -> Ints:
+    """Return the turn, [P], that makes `left` most like `right`, int8 [P, CELLS * CELLS] both.
+
+    The first of equals wins, so "same way up" comes first.
     """
-    products = np.stack([np.einsum("pvc,pvc->pv", turned(left, turn, CELLS).astype(np.float32), right.astype(np.float32))
-                         for turn in range(len(TURNS))], axis=1)
-    flat = products.reshape(len(left), -1)
-    best = flat.argmax(axis=1)
-    turn, view = np.divmod(best, products.shape[2])
-    return view, turn, np.take_along_axis(flat, best[:, None], 1)[:, 0].astype(np.int64)
+    whole = right.astype(np.float32)
+    products = [(turned(left, turn, CELLS).astype(np.float32) * whole).sum(axis=1) for turn in range(len(TURNS))]
+    return np.asarray(np.argmax(products, axis=0), np.int64)

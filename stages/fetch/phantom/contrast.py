@@ -27,13 +27,19 @@ class Contrast:
     oedema: float
 
 
-T1 = Contrast(fluid=0.12, grey=0.36, white=0.48, fat=0.95, bone=0.06, muscle=0.36, vessel=0.8, plexus=0.62, gland=0.6,
-              adenoma=0.8, meningioma=0.88, rim=0.95, necrosis=0.14, oedema=0.25)
-T2 = Contrast(fluid=0.92, grey=0.5, white=0.34, fat=0.68, bone=0.06, muscle=0.24, vessel=0.05, plexus=0.7, gland=0.5,
-              adenoma=0.76, meningioma=0.74, rim=0.42, necrosis=0.98, oedema=0.76)
-FLAIR = Contrast(fluid=0.1, grey=0.46, white=0.38, fat=0.68, bone=0.06, muscle=0.32, vessel=0.12, plexus=0.36, gland=0.46,
-                 adenoma=0.76, meningioma=0.8, rim=0.72, necrosis=0.26, oedema=0.88)
-SHARES = ((0.65, T1), (0.85, T2), (1.0, FLAIR))  # cumulative
+T1 = Contrast(
+    fluid=0.12, grey=0.36, white=0.48, fat=0.68, bone=0.06, muscle=0.36, vessel=0.74,
+    plexus=0.62, gland=0.6, adenoma=0.8, meningioma=0.88, rim=0.95, necrosis=0.14, oedema=0.25,
+)  # fmt: skip
+T2 = Contrast(
+    fluid=0.92, grey=0.5, white=0.34, fat=0.52, bone=0.06, muscle=0.24, vessel=0.05,
+    plexus=0.7, gland=0.5, adenoma=0.76, meningioma=0.74, rim=0.42, necrosis=0.98, oedema=0.76,
+)  # fmt: skip
+FLAIR = Contrast(
+    fluid=0.1, grey=0.46, white=0.38, fat=0.52, bone=0.06, muscle=0.32, vessel=0.12,
+    plexus=0.36, gland=0.46, adenoma=0.76, meningioma=0.8, rim=0.72, necrosis=0.26, oedema=0.88,
+)  # fmt: skip
+SHARES = ((0.8, T1), (0.92, T2), (1.0, FLAIR))  # cumulative
 
 
 def drawn(draws: Draws, visibility: float) -> Contrast:

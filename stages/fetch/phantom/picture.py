@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.fetch.phantom import anatomy, contrast, tumour
+from stages.fetch.phantom import anatomy, contrast, tissue, tumour
 from stages.fetch.phantom.draws import Draws, Floats
 from stages.fetch.phantom.schema import PhantomParams
 from stages.fetch.phantom.shapes import Grid, posed, smooth
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")  # a class's place here is part of its pictures' keys
+TILT = 0.09  # tangent of half the largest angle a head is turned by: 10 degrees
 
 
 def picture(seed: int, test: bool, label: str, number: int, params: PhantomParams) -> NDArray[np.uint8]:
@@ -21,13 +22,13 @@ def picture(seed: int, test: bool, label: str, number: int, params: PhantomParam
     level = anatomy.SELLAR[plane] if label == "pituitary" else draws.choice(anatomy.LEVELS[plane])
     grid = _grid(draws, plane, params)
     head = anatomy.outlines(draws, grid, plane, level)
-    tissue = contrast.drawn(draws, params.visibility)
+    levels = contrast.drawn(draws, params.visibility)
     mass = None if label == "notumor" else tumour.placed(Draws(*key, 1), grid, head, label)
     if mass is not None:
         grid.push(mass.x, mass.y, mass.radius, 0.06)
-    brush = anatomy.paint(draws, grid, head, tissue)
+    brush = tissue.paint(draws, grid, head, levels)
     if mass is not None:
-        tumour.paint(Draws(*key, 1, 1), brush, head, mass, label, tissue)
+        tumour.paint(Draws(*key, 1, 1), brush, head, mass, label, levels)
     return _scanned(Draws(*key, 2), brush.image, params.noise)
 
 
@@ -37,22 +38,25 @@ def _grid(draws: Draws, plane: str, params: PhantomParams) -> Grid:
     height, width = side, side
     if draws.chance(0.5):
         width = max(params.min_side, int(side * draws.uniform(0.8, 1)))
-    room = min(height, width / (0.86 if plane != "sagittal" else 0.98))
-    scale = room * draws.uniform(0.39, 0.5)
-    return posed(draws, height, width, scale, 0.12, plane == "sagittal" and draws.chance(0.5))
+    if plane == "axial":
+        scale = min(height, width / 0.86) * draws.uniform(0.39, 0.5)
+    else:  # the neck leaves the picture
+        scale = min(height, width / 0.9) * draws.uniform(0.45, 0.54)
+    middle = 0.5 if plane == "axial" else draws.uniform(0.52, 0.58)
+    return posed(draws, (height, width), middle, scale, TILT, plane == "sagittal" and draws.chance(0.5))
 
 
 def _scanned(draws: Draws, image: Floats, noisiest: float) -> NDArray[np.uint8]:
     """Return what a scanner makes of the tissue: coil shading, blur, Rician noise, a window of grey levels."""
     height, width = image.shape
-    shading = 1 + np.float32(draws.uniform(0.15, 0.6)) * smooth(draws.lattice(5, 5), height, width)
+    shading = 1 + np.float32(draws.uniform(0.15, 0.5)) * smooth(draws.lattice(5, 5), height, width)
     signal = _blurred(image * shading) if draws.chance(0.7) else image * shading
     real, imaginary = draws.gaussian_pair(height, width)
     noise = np.float32(draws.uniform(0.15, 1) * noisiest)
     real = signal + noise * real
     imaginary = noise * imaginary
     magnitude = np.sqrt(real * real + imaginary * imaginary)  # Rice: Gudbjartsson and Patz 1995
-    bend, gain = np.float32(draws.uniform(-0.25, 0.25)), np.float32(draws.uniform(140, 240))
+    bend, gain = np.float32(draws.uniform(-0.2, 0.2)), np.float32(draws.uniform(165, 240))
     toned = magnitude * (1 + bend * (1 - magnitude))
     return np.minimum(np.maximum(toned * gain + np.float32(0.5), 0), 255).astype(np.uint8)
 

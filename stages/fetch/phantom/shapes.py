@@ -76,11 +76,16 @@ class Grid:
         self.y[part] -= dy * fall
 
 
-def posed(draws: Draws, height: int, width: int, scale: float, tilt: float, mirrored: bool) -> Grid:
-    """Return the grid of a head that is turned, shifted, stretched and smoothly warped at random."""
+def posed(draws: Draws, shape: tuple[int, int], middle: float, scale: float, tilt: float, mirrored: bool) -> Grid:
+    """Return the grid of a head that is turned, shifted, stretched and smoothly warped at random.
+
+    `shape` is (H, W) in pixels, `scale` pixels a head unit, `middle` where the head's lies, as a fraction of the
+    height, `tilt` the tangent of half the largest angle.
+    """
+    height, width = shape
     cos, sin = turn(draws.uniform(-tilt, tilt))
     stretch = draws.uniform(0.92, 1.08)
-    centre = (width * draws.uniform(0.46, 0.54), height * draws.uniform(0.47, 0.53))
+    centre = (width * draws.uniform(0.46, 0.54), height * (middle + draws.uniform(-0.03, 0.03)))
     columns = (np.arange(width, dtype=np.float32) + np.float32(0.5 - centre[0])) * np.float32(1 / scale)
     rows = (np.arange(height, dtype=np.float32) + np.float32(0.5 - centre[1]))[:, None] * np.float32(1 / scale)
     side = -stretch if mirrored else stretch
@@ -102,7 +107,7 @@ def _along(points: Floats, count: int) -> Floats:
     """Interpolate [K, L] along its first axis to [count, L]; four gathers of whole rows, added in a fixed order."""
     place = np.arange(count, dtype=np.float32) * np.float32((len(points) - 3) / count)
     first = place.astype(np.intp)
-    t = (place - first)[:, None]
+    t = (place - first.astype(np.float32))[:, None]
     s = 1 - t
     sixth = np.float32(1 / 6)
     out = points[first] * (s * s * s * sixth)

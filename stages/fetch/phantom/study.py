@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.files import InputError
 from stages.fetch.phantom.copies import KINDS, copied
 from stages.fetch.phantom.draws import Draws
 from stages.fetch.phantom.picture import CLASSES, picture
 from stages.fetch.phantom.schema import PhantomParams
+from stages.files import InputError
 
 # Keys of draws that are no picture's: a picture's second number is 0 (training) or 1 (test).
 SOURCES, COPY, FORM = 2, 3, 4
@@ -28,7 +28,7 @@ CHUNK = 8  # files a process draws before it asks for more
 
 @dataclass(frozen=True)
 class Planned:
-    """One file; for a planted copy also what it is a copy of. Known to the generator and to tests, never written down."""
+    """One file, and for a planted copy what it shows. Known to the generator and to tests, never written down."""
 
     split: str  # Training or Testing
     label: str
@@ -105,9 +105,10 @@ def _key(seed: int, purpose: int, file: Planned) -> tuple[int, ...]:
 def _planted(labels: Sequence[str], seed: int, params: PhantomParams) -> list[Planned]:
     """Return the planted copies: classes in turn, no training image copied twice."""
     kinds = [kind for kind in KINDS for _ in range(getattr(params.copies, kind))]
-    if len(kinds) > len(labels) * params.train_per_class:
-        raise InputError(f"fetch.phantom.copies: {len(kinds)} copies of {len(labels) * params.train_per_class} training "
-                         "images asked for, and each is copied once at most: plant fewer, or raise train_per_class")
+    room = len(labels) * params.train_per_class
+    if len(kinds) > room:
+        raise InputError(f"fetch.phantom.copies: {len(kinds)} copies of {room} training images asked for, and each is "
+                         "copied once at most: plant fewer, or raise train_per_class")
     orders = {label: Draws(seed, SOURCES, CLASSES.index(label)).shuffled(params.train_per_class) for label in labels}
     copies = []
     for place, kind in enumerate(kinds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,17 +28,17 @@ def placed(draws: Draws, grid: Grid, head: Head, kind: str) -> Mass:
     """Return where a tumour of this kind grows in this head."""
     if kind == "pituitary":
         assert head.sella is not None
-        radius = draws.uniform(0.08, 0.17)
+        radius = draws.uniform(0.1, 0.18)
         return Mass(head.sella[0] + draws.uniform(-0.02, 0.02), head.sella[1] - radius * draws.uniform(0, 0.5), radius)
     if kind == "meningioma":
-        radius = draws.uniform(0.15, 0.3)
+        radius = draws.uniform(0.19, 0.33)
         return _searched(draws, grid, head, radius, 0.35 * radius, 0.75 * radius)
-    radius = draws.uniform(0.2, 0.36)
+    radius = draws.uniform(0.23, 0.38)
     return _searched(draws, grid, head, radius, 0.75 * radius, 2.0)
 
 
 def _searched(draws: Draws, grid: Grid, head: Head, radius: float, shallow: float, deep: float) -> Mass:
-    """Return a mass whose centre lies between two depths in the cerebrum, away from the sella; else the nearest found."""
+    """Return a mass whose centre lies between two depths in the cerebrum, away from the sella, or nearly so."""
     best, miss = Mass(0.0, -0.3, radius), 9.0
     for _ in range(TRIES):
         x, y = draws.uniform(-0.75, 0.75), draws.uniform(-0.9, 0.6)
@@ -48,7 +49,7 @@ def _searched(draws: Draws, grid: Grid, head: Head, radius: float, shallow: floa
         off = max(shallow - depth, depth - deep, 0.0)
         if head.sella is not None:
             dx, dy = x - head.sella[0], y - head.sella[1]
-            off += max(0.0, 0.12 + radius - (dx * dx + dy * dy) ** 0.5)
+            off += max(0.0, 0.1 + 0.7 * radius - math.sqrt(dx * dx + dy * dy))
         if off < miss:
             # Place by what the warped head has at that pixel, so that depth and place agree.
             best, miss = Mass(float(grid.x[row, column]), float(grid.y[row, column]), radius), off
@@ -68,7 +69,8 @@ def _glioma(draws: Draws, brush: Brush, head: Head, mass: Mass, contrast: Contra
     part = brush.grid.window(mass.x, mass.y, 2 * r)
     x, y = brush.grid.x[part], brush.grid.y[part]
     lobes, rough, inner = (np.float32(r) * smooth(draws.lattice(cells, cells), *x.shape) for cells in (9, 15, 12))
-    outline = Spot(mass.x, mass.y, r * draws.uniform(0.75, 1.15), r * draws.uniform(0.75, 1.15), draws.uniform(-0.5, 0.5))
+    wide, high = r * draws.uniform(0.75, 1.15), r * draws.uniform(0.75, 1.15)
+    outline = Spot(mass.x, mass.y, wide, high, draws.uniform(-0.5, 0.5))
     edge = ellipse(x, y, outline) + np.float32(0.8) * lobes + np.float32(0.35) * rough
     brain, under = head.brain[part], brush.image[part]
     # Oedema spares grey matter: it replaces white matter wholly, grey matter in part.

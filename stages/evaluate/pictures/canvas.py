@@ -1,0 +1,85 @@
+"""One look for all pictures: size, letters, colours that colour-blind people tell apart; and pixels to PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from stages.evaluate.pictures.png import encode
+
+DPI = 150
+INK, SOFT, GRID = "#1c2430", "#5d6877", "#dfe3e8"
+# Okabe and Ito 2008, Color Universal Design; yellow left out, which is hard to see on white
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STROKES = ("-", "--", "-.", ":")  # so that lines stay apart in grey, and beyond seven classes
+GOOD, BAD = COLOURS[0], COLOURS[1]
+GROUP_TITLES = {"all": "all test images", "clean": "clean test images"}
+
+STYLE = {
+    "figure.dpi": DPI,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so letters are the same everywhere
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called $x$
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw as the project does, whatever a person's own matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def figure(width: float, height: float, title: str) -> Figure:
+    """Return an empty figure of a size in inches under a title."""
+    made = Figure(figsize=(width, height), layout="constrained")
+    made.suptitle(title, fontsize=12.5, fontweight="bold", x=0.01, ha="left")
+    return made
+
+
+def panels(made: Figure, rows: int, columns: int, **options: bool | str) -> list[Axes]:
+    """Return rows x columns axes, row by row."""
+    return list(np.atleast_1d(made.subplots(rows, columns, squeeze=False, **options)).ravel())  # type: ignore[call-overload]
+
+
+def stroke(number: int) -> dict[str, str]:
+    """Return colour and dashes of the line of class `number`."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": STROKES[number % len(STROKES)]}
+
+
+def said(axes: Axes, text: str) -> None:
+    """Write on axes that have nothing to show why that is."""
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=SOFT, transform=axes.transAxes)
+
+
+def to_png(made: Figure) -> bytes:
+    """Return the drawn figure as a PNG file."""
+    canvas = FigureCanvasAgg(made)
+    canvas.draw()
+    return encode(np.asarray(canvas.buffer_rgba())[..., :3].copy(), DPI)

@@ -1,0 +1,63 @@
+"""What the console says: the scores that matter most, and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from stages.evaluate.scores import GROUPS
+
+
+def summary(metrics: dict[str, Any], counts: pd.DataFrame) -> str:
+    """Return accuracy, sensitivities and the confusion matrix as text.
+
+    Parameters
+    ----------
+    metrics
+        What metrics/test.json holds.
+    counts
+        Test images by class (index) and prediction (columns).
+    """
+    classes = [str(name) for name in counts.columns]
+    return "\n".join([
+        *aligned(["test images", "n", "accuracy", "95 % interval", "macro F1", "macro AUC"], [_line(metrics, g) for g in GROUPS]),
+        "",
+        "confusion matrix, all test images (rows: actual, columns: predicted)",
+        *aligned(["", *classes, "sensitivity"], [_row(metrics, name, counts) for name in classes]),
+    ])
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines of a table: the first column to the left, all others to the right.
+
+    Examples
+    --------
+    >>> aligned(["class", "n"], [["glioma", "12"]])
+    ['class    n', 'glioma  12']
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = []
+    for row in (head, *rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _line(metrics: dict[str, Any], group: str) -> list[str]:
+    found = metrics[group]
+    interval = f"{found['accuracy_low']:.2%} to {found['accuracy_high']:.2%}" if found["n"] else "-"
+    return [group, f"{found['n']:,}", _share(found.get("accuracy")), interval, _share(found.get("f1")), _figure(found.get("auc"))]
+
+
+def _row(metrics: dict[str, Any], name: str, counts: pd.DataFrame) -> list[str]:
+    return [name, *(f"{n:,}" for n in counts.loc[name]), _share(metrics["all"].get("sensitivity", {}).get(name))]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
