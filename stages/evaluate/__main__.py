@@ -44,16 +44,26 @@ def _probabilities(chosen: Params, index: pd.DataFrame) -> tuple[NDArray[np.floa
     """Return the test images' probabilities [N, C] and the temperature, fitted on the validation images alone."""
     model, meta = network.load(WEIGHTS)
     if meta.classes != chosen.classes:
-        raise InputError(f"{WEIGHTS} was trained on the classes {', '.join(meta.classes)}; params.yaml has "
-                         f"{', '.join(chosen.classes)}: run `dvc repro`, which trains again")
+        raise InputError(
+            f"{WEIGHTS} was trained on the classes {', '.join(meta.classes)}; params.yaml has "
+            f"{', '.join(chosen.classes)}: run `dvc repro`, which trains again"
+        )
     device = runtime.device(chosen.device)
     model = model.to(device)
 
     def ask(array: str) -> NDArray[np.float32]:
         images = np.load(f"data/prepared/{array}.npy", mmap_mode="r")
         with tqdm(total=len(images), unit="img", desc=array, leave=False, mininterval=1, disable=None) as bar:
-            found = logits(model, images, mean=meta.mean, std=meta.std, batch_size=chosen.evaluate.batch_size,
-                           device=device, mirror=chosen.evaluate.mirror, progress=bar.update)
+            found = logits(
+                model,
+                images,
+                mean=meta.mean,
+                std=meta.std,
+                batch_size=chosen.evaluate.batch_size,
+                device=device,
+                mirror=chosen.evaluate.mirror,
+                progress=bar.update,
+            )
         return _finite(found.reshape(-1, len(meta.classes)))
 
     temperature = 1.0

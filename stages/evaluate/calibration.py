@@ -18,7 +18,8 @@ def probabilities(logits: NDArray[np.float32], temperature: float) -> Floats:
 
     Each row depends on its own logits alone, so an image gets the same probabilities by itself as in a test set.
     """
-    return np.round(np.exp(_log_softmax(logits.astype(np.float64) / temperature)), DECIMALS)
+    exact: Floats = np.exp(_log_softmax(logits.astype(np.float64) / temperature))
+    return exact.round(DECIMALS)
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: Labels) -> float:

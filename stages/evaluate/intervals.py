@@ -18,8 +18,9 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def bootstrap_aucs(labels: NDArray[np.int64], scores: NDArray[np.float64], of: list[int], resamples: int, seed: int
-                   ) -> NDArray[np.float64]:
+def bootstrap_aucs(
+    labels: NDArray[np.int64], scores: NDArray[np.float64], of: list[int], resamples: int, seed: int
+) -> NDArray[np.float64]:
     """Return one-vs-rest AUCs of the classes `of` in resampled test sets, [resamples, len(of)].
 
     Images are drawn with replacement within each class, so that none dies out. Every class is scored on the same
@@ -38,8 +39,9 @@ def percentile_interval(draws: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def weighted_auc(positive: NDArray[np.bool_], score: NDArray[np.float64], weights: NDArray[np.int64]
-                 ) -> NDArray[np.float64]:
+def weighted_auc(
+    positive: NDArray[np.bool_], score: NDArray[np.float64], weights: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Return the area under the ROC curve for each row of image counts, weights [B, N] -> [B].
 
     The share of (positive, negative) pairs that `score` puts in the right order, ties counting half. In whole numbers

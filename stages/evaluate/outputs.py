@@ -1,4 +1,4 @@
-"""Everything the stage writes, made from predictions, scores and the history of training. Pure: values in, files out."""
+"""Everything the stage writes, from predictions, scores and the history of training. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from stages.evaluate.pictures import bars, lines, matrix
 from stages.evaluate.pictures.canvas import style, to_png
 
 
-def plot_tables(predicted: pd.DataFrame, history: pd.DataFrame, classes: list[str], bins: int) -> dict[str, pd.DataFrame]:
+def plot_tables(
+    predicted: pd.DataFrame, history: pd.DataFrame, classes: list[str], bins: int
+) -> dict[str, pd.DataFrame]:
     """Return {name of a file in plots/, without its ending: table}."""
     chosen = tables.groups(predicted)
     return {
@@ -28,7 +30,10 @@ def plot_tables(predicted: pd.DataFrame, history: pd.DataFrame, classes: list[st
 
 def pictures(drawn: dict[str, pd.DataFrame], metrics: dict[str, Any], classes: list[str]) -> dict[str, bytes]:
     """Return {name of a file in plots/, without its ending: PNG} from the tables of `plot_tables`."""
-    counts = {"all": tables.counts(drawn["confusion"], classes), "clean": tables.counts(drawn["confusion_clean"], classes)}
+    counts = {
+        "all": tables.counts(drawn["confusion"], classes),
+        "clean": tables.counts(drawn["confusion_clean"], classes),
+    }
     with style():
         figures = {
             "confusion": matrix.confusion(counts),

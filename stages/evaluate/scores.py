@@ -21,14 +21,17 @@ GROUPS = ("all", "clean", "leaked")
 ROUNDED = 6  # decimals: a difference in the last bits of a mathematical library never reaches the file
 
 
-def scores_by_group(labels: Labels, given: Floats, leaked: NDArray[np.bool_], classes: list[str], **settings: int
-                    ) -> dict[str, Any]:
+def scores_by_group(
+    labels: Labels, given: Floats, leaked: NDArray[np.bool_], classes: list[str], **settings: int
+) -> dict[str, Any]:
     """Return {all, clean, leaked: scores}; `settings` as for `scores`."""
     chosen = {"all": np.ones_like(leaked), "clean": ~leaked, "leaked": leaked}
     return {name: scores(labels[rows], given[rows], classes, **settings) for name, rows in chosen.items()}
 
 
-def scores(labels: Labels, given: Floats, classes: list[str], *, seed: int, bootstrap: int, bins: int) -> dict[str, Any]:
+def scores(
+    labels: Labels, given: Floats, classes: list[str], *, seed: int, bootstrap: int, bins: int
+) -> dict[str, Any]:
     """Return all scores of some test images, rounded to 6 decimals.
 
     Parameters
@@ -37,6 +40,8 @@ def scores(labels: Labels, given: Floats, classes: list[str], *, seed: int, boot
         The true class's number.
     given : float64 [N, C]
         Probabilities. The prediction is the first of the largest.
+    classes
+        Their names, in the order of the columns of `given`.
     seed, bootstrap
         Of the resamples for the intervals of AUC, and how many.
     bins
@@ -59,10 +64,15 @@ def _overall(labels: Labels, predicted: Labels) -> dict[str, Any]:
     right = int((labels == predicted).sum())
     low, high = intervals.wilson(right, len(labels))
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
+    )
     found = {
-        "accuracy": metrics.accuracy_score(labels, predicted), "accuracy_low": low, "accuracy_high": high,
-        "precision": precision, "recall": recall, "f1": f1,
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
         # by its definition; balanced_accuracy_score warns where a class without test images is predicted
         "balanced_accuracy": recall,
     }
@@ -74,7 +84,8 @@ def _overall(labels: Labels, predicted: Labels) -> dict[str, Any]:
 def _per_class(labels: Labels, predicted: Labels, classes: list[str]) -> dict[str, dict[str, float]]:
     numbers = list(range(len(classes)))
     precision, sensitivity, f1, _ = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=numbers, average=None, zero_division=np.nan)
+        labels, predicted, labels=numbers, average=None, zero_division=np.nan
+    )
     tables = metrics.multilabel_confusion_matrix(labels, predicted, labels=numbers)
     negatives = tables[:, 0].sum(axis=1)
     specificity = tables[:, 0, 0] / np.where(negatives > 0, negatives, np.nan)
@@ -104,9 +115,10 @@ def _calibration(labels: Labels, given: Floats, bins: int) -> dict[str, float]:
     whole = np.clip(given, 10.0**-DECIMALS, 1)
     whole /= whole.sum(axis=1, keepdims=True)
     numbers = range(given.shape[1])
+    # Brier 1950: the squares are summed over the classes, so from 0 to 2
     return {
         "log_loss": metrics.log_loss(labels, whole, labels=numbers),
-        "brier": metrics.brier_score_loss(labels, whole, labels=numbers, scale_by_half=False),  # sum over classes, 0 to 2
+        "brier": metrics.brier_score_loss(labels, whole, labels=numbers, scale_by_half=False),
         "ece": expected_calibration_error(labels, given, bins),
     }
 

@@ -9,6 +9,8 @@ import pandas as pd
 
 from stages.evaluate.scores import GROUPS
 
+HEAD = ["test images", "n", "accuracy", "95 % interval", "macro F1", "macro AUC"]
+
 
 def summary(metrics: dict[str, Any], counts: pd.DataFrame) -> str:
     """Return accuracy, sensitivities and the confusion matrix as text.
@@ -21,12 +23,14 @@ def summary(metrics: dict[str, Any], counts: pd.DataFrame) -> str:
         Test images by class (index) and prediction (columns).
     """
     classes = [str(name) for name in counts.columns]
-    return "\n".join([
-        *aligned(["test images", "n", "accuracy", "95 % interval", "macro F1", "macro AUC"], [_line(metrics, g) for g in GROUPS]),
-        "",
-        "confusion matrix, all test images (rows: actual, columns: predicted)",
-        *aligned(["", *classes, "sensitivity"], [_row(metrics, name, counts) for name in classes]),
-    ])
+    return "\n".join(
+        [
+            *aligned(HEAD, [_line(metrics, group) for group in GROUPS]),
+            "",
+            "confusion matrix, all test images (rows: actual, columns: predicted)",
+            *aligned(["", *classes, "sensitivity"], [_row(metrics, name, counts) for name in classes]),
+        ]
+    )
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -48,7 +52,8 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _line(metrics: dict[str, Any], group: str) -> list[str]:
     found = metrics[group]
     interval = f"{found['accuracy_low']:.2%} to {found['accuracy_high']:.2%}" if found["n"] else "-"
-    return [group, f"{found['n']:,}", _share(found.get("accuracy")), interval, _share(found.get("f1")), _figure(found.get("auc"))]
+    scores = (_share(found.get("accuracy")), interval, _share(found.get("f1")), _figure(found.get("auc")))
+    return [group, f"{found['n']:,}", *scores]
 
 
 def _row(metrics: dict[str, Any], name: str, counts: pd.DataFrame) -> list[str]:

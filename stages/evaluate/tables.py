@@ -5,12 +5,17 @@ Predictions are the table of `predictions`: path, label, predicted, leaked, p_<c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn import metrics
 
 from stages.evaluate.calibration import reliability
+
+Floats = NDArray[np.float64]
+Curve = Callable[[NDArray[np.bool_], Floats], tuple[Floats, Floats]]  # truth, scores -> x, y
 
 KINDS = ("none", "byte", "pixel", "copy", "mirrored", "rotated")  # of leak, as verify names them
 POINTS = 200  # of a curve, at most: more cannot be seen
@@ -61,7 +66,7 @@ def roc(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 def precision_recall(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Return images (all, clean), class, recall, precision; a class against the rest, from recall 0 to 1."""
 
-    def curve(truth: NDArray[np.bool_], given: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def curve(truth: NDArray[np.bool_], given: Floats) -> tuple[Floats, Floats]:
         precision, recall, _ = metrics.precision_recall_curve(truth, given, drop_intermediate=True)
         return recall[::-1], precision[::-1]
 
@@ -72,9 +77,12 @@ def calibration(table: pd.DataFrame, classes: list[str], bins: int) -> pd.DataFr
     """Return images (all, clean), low, high, n, confidence, accuracy of each range of confidence that has images."""
     parts = [
         pd.DataFrame(reliability(_numbers(rows, classes), _given(rows, classes), bins)).assign(images=name)
-        for name, rows in groups(table).items() if len(rows)
+        for name, rows in groups(table).items()
+        if len(rows)
     ]
-    found = pd.concat(parts) if parts else pd.DataFrame(columns=["low", "high", "n", "confidence", "accuracy", "images"])
+    found = (
+        pd.concat(parts) if parts else pd.DataFrame(columns=["low", "high", "n", "confidence", "accuracy", "images"])
+    )
     found = found[found["n"] > 0].astype({"n": int}).round(6)
     return found[["images", "low", "high", "n", "confidence", "accuracy"]].reset_index(drop=True)
 
@@ -86,26 +94,43 @@ def histograms(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     for group, chosen in groups(table).items():
         for name in classes:
             rows = chosen[chosen["label"] == name]
-            for outcome, part in (("right", rows[rows["predicted"] == name]), ("wrong", rows[rows["predicted"] != name])):
+            for outcome, part in (
+                ("right", rows[rows["predicted"] == name]),
+                ("wrong", rows[rows["predicted"] != name]),
+            ):
                 n, _ = np.histogram(part[f"p_{name}"].to_numpy(), edges)
-                parts.append(pd.DataFrame({"images": group, "class": name, "outcome": outcome, "low": edges[:-1],
-                                           "high": edges[1:], "n": n}))
+                parts.append(
+                    pd.DataFrame(
+                        {
+                            "images": group,
+                            "class": name,
+                            "outcome": outcome,
+                            "low": edges[:-1],
+                            "high": edges[1:],
+                            "n": n,
+                        }
+                    )
+                )
     return pd.concat(parts, ignore_index=True)
 
 
-def thinned(length: int, points: int) -> NDArray[np.int64]:
-    """Return at most `points` places of 0..length-1, even, with both ends."""
-    return np.unique(np.round(np.linspace(0, length - 1, min(points, length))).astype(np.int64))
+def thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> NDArray[np.int64]:
+    """Return at most `points` places on a curve, even along its length, with both ends."""
+    if len(x) <= points:
+        return np.arange(len(x))
+    along = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    wanted = along[-1] * np.arange(points - 1) / (points - 1)
+    return np.unique(np.append(np.searchsorted(along, wanted), len(x) - 1))
 
 
-def _curves(table: pd.DataFrame, classes: list[str], columns: list[str], curve) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+def _curves(table: pd.DataFrame, classes: list[str], columns: list[str], curve: Curve) -> pd.DataFrame:
     parts = []
     for group, chosen in groups(table).items():
         for name in classes:
             truth = (chosen["label"] == name).to_numpy()
             if truth.any() and not truth.all():
                 x, y = curve(truth, chosen[f"p_{name}"].to_numpy())
-                kept = thinned(len(x), POINTS)
+                kept = thinned(x, y, POINTS)
                 parts.append(pd.DataFrame(dict(zip(columns, (group, name, x[kept], y[kept]), strict=True))))
     return pd.concat(parts, ignore_index=True).round(6) if parts else pd.DataFrame(columns=columns)
 

@@ -6,7 +6,7 @@ those of Testing come first, those of both splits next, those of Training alone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from stages.verify.confirm import similarities
 from stages.verify.describe import CELLS, SIDE, VIEWS
+from stages.verify.index import search
 from stages.verify.scan import in_order
 from stages.verify.schema import Twins
 from stages.verify.search import best_turns, close, nearest_k, parts
 from stages.verify.turns import INVERSE, TURNS
 
-BLOCK = 1024  # descriptors by which as many others are compared at a time
+TILE = 1024  # descriptors by which as many others are compared at a time
 Ints = NDArray[np.int64]
 
 
@@ -62,16 +63,33 @@ def audit(pictures: Pictures, twins: Twins, pool: Executor) -> Pairs:
 def candidates(pictures: Pictures, twins: Twins, pool: Executor) -> Ints:
     """Return the entries of pairs to be looked at, int64 [P, 2], sorted: each picture's nearest in either split.
 
-    An entry is a picture's number times VIEWS, plus the view.
+    An entry is a picture's number times VIEWS, plus the view. Few entries are all compared with all; many are searched
+    by an index of clusters.
     """
-    entries = _entries(pictures)[0]
-    starts = range(0, len(entries), BLOCK)
-    tiles = [(one, two) for one in starts for two in starts if one <= two]
-    search = partial(_near_tile, pictures=pictures, twins=twins)
-    found = np.concatenate([np.zeros((0, 3), np.int64), *in_order(pool, search, tiles)])
+    entries = _entries(pictures)
+    if len(entries) <= twins.exact_up_to:
+        starts = range(0, len(entries), TILE)
+        tiles = [(one, two) for one in starts for two in starts if one <= two]
+        parts_found = in_order(pool, partial(_near_tile, pictures=pictures, twins=twins), tiles)
+    else:
+        parts_found = _near_indexed(pictures, twins)
+    found = np.concatenate([np.zeros((0, 3), np.int64), *parts_found])
     best = found[np.lexsort((found[:, 1], found[:, 0], -found[:, 2]))]
     _, first = np.unique(best[:, 0] // VIEWS * pictures.count + best[:, 1] // VIEWS, return_index=True)
     return _nearest(best[first], pictures, twins.neighbours)[:, :2]
+
+
+def _near_indexed(pictures: Pictures, twins: Twins) -> Iterator[Ints]:
+    """Yield (entry, entry, product), the smaller picture first, of what an index finds in each split."""
+    entries = _entries(pictures)
+    flat = np.asarray(_opened(pictures)[0]).reshape(-1, CELLS * CELLS)[entries]
+    number = entries // VIEWS
+    for inside in (number < pictures.testing, number >= pictures.training):
+        stored = entries[inside]
+        for query, at, product in search(flat, flat[inside], 3 * twins.neighbours, twins.candidate):
+            pair = np.sort(np.stack([entries[query], stored[at]], axis=1), axis=1)
+            apart = pair[:, 0] // VIEWS < pair[:, 1] // VIEWS
+            yield np.concatenate([pair, product[:, None]], axis=1)[apart]
 
 
 def _nearest(found: Ints, pictures: Pictures, k: int) -> Ints:
@@ -94,17 +112,20 @@ def _opened(pictures: Pictures) -> tuple[NDArray[np.int8], NDArray[np.int8], Int
 
 
 @lru_cache(maxsize=1)
-def _entries(pictures: Pictures) -> tuple[Ints, NDArray[np.float32]]:
-    """Return the entries that are not empty, and the parts of their descriptors."""
-    flat = np.asarray(_opened(pictures)[0]).reshape(-1, CELLS * CELLS)
-    entries = np.nonzero(flat.any(axis=1))[0]
-    return entries, parts(flat[entries])
+def _entries(pictures: Pictures) -> Ints:
+    """Return the entries that are not empty."""
+    return np.nonzero(np.asarray(_opened(pictures)[0]).reshape(-1, CELLS * CELLS).any(axis=1))[0]
+
+
+@lru_cache(maxsize=1)
+def _parts(pictures: Pictures) -> NDArray[np.float32]:
+    return parts(np.asarray(_opened(pictures)[0]).reshape(-1, CELLS * CELLS)[_entries(pictures)])
 
 
 def _near_tile(tile: tuple[int, int], pictures: Pictures, twins: Twins) -> Ints:
     """Return (entry, entry, product), the smaller picture first, of one tile of the table of all pairs."""
-    entries, found = _entries(pictures)
-    one, two = (slice(start, start + BLOCK) for start in tile)
+    entries, found = _entries(pictures), _parts(pictures)
+    one, two = (slice(start, start + TILE) for start in tile)
     left, right, product = close(found[:, one], found[:, two], twins.candidate)
     left, right = entries[one][left], entries[two][right]
     later = left // VIEWS < right // VIEWS

@@ -68,7 +68,7 @@ def align(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> tuple[Imag
     unknowns, with positions from -1 to 1 across a view: shift and stretch along y, shift and stretch along x.
     """
     fit = _refined(_halved(fixed), _halved(moving), fit, 2)
-    return _resample(moving, _refined(fixed, moving, fit, 4))
+    return _resample(moving, _refined(fixed, moving, fit, 1))
 
 
 def _halved(images: Images) -> Images:

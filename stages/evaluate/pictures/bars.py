@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from stages.evaluate.intervals import wilson
-from stages.evaluate.pictures.canvas import BAD, COLOURS, GOOD, GROUP_TITLES, INK, SOFT, figure, panels, said
+from stages.evaluate.pictures.canvas import BAD, COLOURS, GOOD, GROUP_TITLES, INK, SOFT, counted, figure, panels, said
 
 KIND_NAMES = {
     "none": "clean: no copy in training",
@@ -30,20 +29,38 @@ def leakage(table: pd.DataFrame, classes: list[str]) -> Figure:
     wide = wide.loc[:, (wide.sum() > 0) | (wide.columns == "none")]
     n, leaked = int(wide.to_numpy().sum()), int(wide.drop(columns="none").to_numpy().sum())
     share = f"{leaked / n:.1%}" if n else "none"
-    made = figure(11, 1.9 + 0.62 * len(classes),
-                  f"Copies in the test set: {leaked:,} of {n:,} test images ({share}) are also training images")
+    made = figure(
+        11,
+        1.9 + 0.62 * len(classes),
+        f"Copies in the test set: {leaked:,} of {n:,} test images ({share}) are copies of training images",
+    )
     (axes,) = panels(made, 1, 1)
     start, widest = np.zeros(len(classes)), max(1, int(wide.sum(axis=1).max()))
     for number, kind in enumerate(wide.columns):
         length = wide[kind].to_numpy()
         colour = KIND_COLOURS[min(number if kind not in KIND_NAMES else list(KIND_NAMES).index(kind), 6)]
-        axes.barh(classes, length, left=start, color=colour, edgecolor="white", linewidth=1, height=0.66,
-                  label=f"{KIND_NAMES.get(kind, kind)} ({int(length.sum()):,})")
+        axes.barh(
+            classes,
+            length,
+            left=start,
+            color=colour,
+            edgecolor="white",
+            linewidth=1,
+            height=0.66,
+            label=f"{KIND_NAMES.get(kind, kind)} ({int(length.sum()):,})",
+        )
         for row, images in enumerate(length):
             if images >= 0.025 * widest:
                 dark = colour in (COLOURS[0], COLOURS[1], COLOURS[2])
-                axes.text(start[row] + images / 2, row, f"{images:,}", ha="center", va="center", fontsize=9,
-                          color="white" if dark else INK)
+                axes.text(
+                    start[row] + images / 2,
+                    row,
+                    f"{images:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if dark else INK,
+                )
         start += length
     _leaked_shares(axes, wide, widest)
     axes.set(xlabel="test images", xlim=(0, widest * 1.16))
@@ -62,21 +79,32 @@ def _leaked_shares(axes: Axes, wide: pd.DataFrame, widest: int) -> None:
 
 def reliability(table: pd.DataFrame, metrics: dict[str, Any]) -> Figure:
     """Return accuracy against confidence, with 95 % intervals, and how many images there are of each confidence."""
-    made = figure(11, 5.6, f"Reliability: is it right as often as it is sure?  (temperature {metrics['temperature']:g})")
-    axes = panels(made, 2, 2, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
+    made = figure(11, 6, f"Reliability: is it right as often as it is sure?  (temperature {metrics['temperature']:g})")
+    axes = panels(made, 2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": [4, 1]})
     for column, group in enumerate(GROUP_TITLES):
         upper, lower = axes[column], axes[column + 2]
         rows, found = table[table["images"] == group], metrics[group]
-        upper.set_title(f"{GROUP_TITLES[group]} (n = {found['n']:,})", loc="left")
+        error = f"; calibration error {found['ece']:.4f}" if found["n"] else ""
+        upper.set_title(f"{GROUP_TITLES[group]} (n = {found['n']:,}){error}", loc="left")
         if rows.empty:
             said(upper, f"there are no {GROUP_TITLES[group]}")
             lower.set_visible(False)
             continue
         _reliable(upper, rows)
-        upper.text(0.03, 0.97, f"expected calibration error {found['ece']:.4f}", transform=upper.transAxes, va="top", fontsize=9)
-        lower.bar(rows["low"], rows["n"], width=rows["high"] - rows["low"], align="edge", color="#c3ccd6", edgecolor="white")
-        lower.set(xlabel="confidence: probability of the predicted class", ylabel="images", yscale="log", xlim=(0, 1.005),
-                  ylim=(0.7, None))
+        lower.bar(
+            rows["low"], rows["n"], width=rows["high"] - rows["low"], align="edge", color="#c3ccd6", edgecolor="white"
+        )
+        lower.set(
+            xlabel="confidence: probability of the predicted class",
+            ylabel="images",
+            yscale="log",
+            xlim=(0, 1.005),
+            ylim=(0.7, None),
+        )
+        lower.set_yticks([10**power for power in range(len(str(int(rows["n"].max()))))])
+        counted(lower.yaxis)
+    handles, labels = next((place.get_legend_handles_labels() for place in axes[:2] if place.lines), ([], []))
+    made.legend(handles, labels, loc="outside lower left", ncols=2, fontsize=9)
     return made
 
 
@@ -84,11 +112,20 @@ def _reliable(axes: Axes, rows: pd.DataFrame) -> None:
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, dashes=(2, 3), label="perfectly calibrated")
     bounds = np.array([wilson(round(a * n), n) for a, n in zip(rows["accuracy"], rows["n"], strict=True)])
     reach = np.abs(bounds.T - rows["accuracy"].to_numpy())
-    axes.errorbar(rows["confidence"], rows["accuracy"], yerr=reach, color=GOOD, ecolor="#8fbbdb", elinewidth=2, marker="o",
-                  markersize=4.5, linewidth=1.2, label="accuracy, with its 95 % interval")
+    axes.errorbar(
+        rows["confidence"],
+        rows["accuracy"],
+        yerr=reach,
+        color=GOOD,
+        ecolor="#8fbbdb",
+        elinewidth=2,
+        marker="o",
+        markersize=4.5,
+        linewidth=1.2,
+        label="accuracy, with its 95 % interval",
+    )
     axes.set(ylabel="accuracy", ylim=(-0.02, 1.03))
     axes.grid(True)
-    axes.legend(loc="lower right", fontsize=9)
 
 
 def histograms(table: pd.DataFrame, classes: list[str]) -> Figure:
@@ -101,18 +138,21 @@ def histograms(table: pd.DataFrame, classes: list[str]) -> Figure:
     rows = table[table["images"] == group]
     columns = min(len(classes), 4)
     lines = -(-len(classes) // columns)
-    made = figure(2.9 * columns, 0.9 + 2.9 * lines,
-                  f"Probability given to the true class, {GROUP_TITLES[group]} (n = {int(n.get(group, 0)):,})")
+    made = figure(
+        max(7, 2.75 * columns),
+        1.2 + 2.8 * lines,
+        f"Probability given to the true class, {GROUP_TITLES[group]} (n = {int(n.get(group, 0)):,})",
+    )
     axes = panels(made, lines, columns, sharey=True, sharex=True)
     for place, name in zip(axes, classes, strict=False):
         _histogram(place, rows[rows["class"] == name], name)
-    for place in axes[len(classes):]:
+    for place in axes[len(classes) :]:
         place.set_visible(False)
     for place in axes[::columns]:
         place.set_ylabel("test images")
     made.supxlabel("probability of the true class", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=9)
+    made.legend(handles, labels, loc="outside lower right", ncols=2, fontsize=9)
     return made
 
 
@@ -120,12 +160,22 @@ def _histogram(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     base = np.zeros(len(rows) // 2)
     for outcome, colour in (("wrong", BAD), ("right", GOOD)):
         part = rows[rows["outcome"] == outcome]
-        axes.bar(part["low"], part["n"], width=part["high"] - part["low"], bottom=base, align="edge", color=colour,
-                 edgecolor="white", linewidth=0.5, label=f"classified {'rightly' if outcome == 'right' else 'wrongly'}")
+        axes.bar(
+            part["low"],
+            part["n"],
+            width=part["high"] - part["low"],
+            bottom=base,
+            align="edge",
+            color=colour,
+            edgecolor="white",
+            linewidth=0.5,
+            label=f"classified {'rightly' if outcome == 'right' else 'wrongly'}",
+        )
         base = base + part["n"].to_numpy()
     wrong = int(rows.loc[rows["outcome"] == "wrong", "n"].sum())
     axes.set_title(f"{name}\nn = {int(base.sum()):,}, {wrong:,} wrong", fontsize=10, loc="left")
     axes.set_yscale("symlog", linthresh=10)
     axes.set(xlim=(0, 1), ylim=(0, None))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    counted(axes.yaxis)
     axes.grid(True, axis="y")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from stages.evaluate.pictures.png import encode
 
@@ -21,7 +24,7 @@ STROKES = ("-", "--", "-.", ":")  # so that lines stay apart in grey, and beyond
 GOOD, BAD = COLOURS[0], COLOURS[1]
 GROUP_TITLES = {"all": "all test images", "clean": "clean test images"}
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",  # comes with matplotlib, so letters are the same everywhere
@@ -60,9 +63,9 @@ def figure(width: float, height: float, title: str) -> Figure:
     return made
 
 
-def panels(made: Figure, rows: int, columns: int, **options: bool | str) -> list[Axes]:
+def panels(made: Figure, rows: int, columns: int, **options: Any) -> list[Axes]:
     """Return rows x columns axes, row by row."""
-    return list(np.atleast_1d(made.subplots(rows, columns, squeeze=False, **options)).ravel())  # type: ignore[call-overload]
+    return list(np.atleast_1d(made.subplots(rows, columns, squeeze=False, **options)).ravel())
 
 
 def stroke(number: int) -> dict[str, str]:
@@ -76,6 +79,12 @@ def said(axes: Axes, text: str) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.text(0.5, 0.5, text, ha="center", va="center", color=SOFT, transform=axes.transAxes)
+
+
+def counted(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis as 1, 10, 100, 1,000 and nothing between."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def to_png(made: Figure) -> bytes:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.evaluate.pictures.canvas import BAD, GOOD, GRID, GROUP_TITLES, SOFT, figure, panels, said, stroke
+from stages.evaluate.pictures.canvas import BAD, GOOD, GRID, GROUP_TITLES, INK, SOFT, figure, panels, said, stroke
 
 CORNER = 0.1  # of both axes, shown enlarged: good classifiers differ there alone
 
@@ -26,7 +26,7 @@ def roc(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Fi
             continue
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, dashes=(2, 3))
         axes.text(0.2, 0.225, "chance", color=SOFT, rotation=45, rotation_mode="anchor", fontsize=8.5)
-        corner = axes.inset_axes((0.49, 0.47, 0.48, 0.48))
+        corner = axes.inset_axes((0.46, 0.42, 0.48, 0.48))
         for where in (axes, corner):
             _classes(where, rows, "false_positive_rate", "true_positive_rate", found, "auc", classes)
         corner.set(xlim=(-0.002, CORNER), ylim=(1 - CORNER, 1.002))
@@ -64,12 +64,13 @@ def training(history: pd.DataFrame) -> Figure:
     for name, label, colour, line in (("train_loss", "training", GOOD, "-"), ("val_loss", "validation", BAD, "--")):
         if name in history:
             loss.plot(epochs, history[name], color=colour, linestyle=line, label=label, marker=marker, markersize=3.5)
-    loss.set(title="loss", ylabel="cross-entropy")
+    loss.set_title("loss (cross-entropy)", loc="left")
     loss.legend()
     accuracy.plot(epochs, history["val_accuracy"], color=BAD, linestyle="--", marker=marker, markersize=3.5)
-    accuracy.set(title="validation accuracy", ylabel="share of validation images")
+    accuracy.set_title("accuracy on validation images", loc="left")
     rate.plot(epochs, history["lr"], color=GOOD, marker=marker, markersize=3.5)
-    rate.set(title="learning rate", ylabel="at the end of the epoch", ylim=(0, None))
+    rate.set_title("learning rate", loc="left")
+    rate.set_ylim(0, None)
     for axes in (loss, accuracy, rate):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
@@ -77,8 +78,9 @@ def training(history: pd.DataFrame) -> Figure:
     return made
 
 
-def _classes(axes: Axes, rows: pd.DataFrame, x: str, y: str, found: dict[str, Any], area: str | None,
-             classes: list[str]) -> None:
+def _classes(
+    axes: Axes, rows: pd.DataFrame, x: str, y: str, found: dict[str, Any], area: str | None, classes: list[str]
+) -> None:
     for number, name in enumerate(classes):
         curve = rows[rows["class"] == name]
         if len(curve):
@@ -90,10 +92,11 @@ def _boxed(axes: Axes, corner: Axes) -> None:
     corner.set_facecolor("white")
     corner.grid(True)
     corner.tick_params(labelsize=7.5)
-    corner.set_title("the corner, enlarged", fontsize=8.5, color=SOFT, loc="left", pad=3)
+    corner.set_title("the marked corner, enlarged", fontsize=8.5, color=SOFT, loc="left", pad=3)
     for spine in corner.spines.values():
         spine.set(visible=True, color=GRID)
-    axes.indicate_inset_zoom(corner, edgecolor=SOFT, alpha=0.6)
+    (low, high), (bottom, top) = corner.get_xlim(), corner.get_ylim()
+    axes.indicate_inset((low, bottom, high - low, top - bottom), edgecolor=INK, alpha=0.8)
 
 
 def _shares(axes: Axes, x: str, y: str) -> None:

@@ -19,7 +19,7 @@ def confusion(counts: dict[str, pd.DataFrame]) -> Figure:
     """Return one matrix a group (all, clean) of counts [class, class]: how many, and the share of the row."""
     classes = len(next(iter(counts.values())))
     side = max(4.6, 0.55 * min(classes, 40) + 2.6)
-    made = figure(2 * side + 0.4, side + 0.7, "Confusion matrix: test images by class and prediction")
+    made = figure(2 * side + 0.6, 0.86 * side + 0.4, "Confusion matrix: test images, and their share of the row")
     for axes, (group, table) in zip(panels(made, 1, len(counts)), counts.items(), strict=True):
         n = int(table.to_numpy().sum())
         axes.set_title(f"{GROUP_TITLES[group]} (n = {n:,})", loc="left")
@@ -38,7 +38,9 @@ def _matrix(axes: Axes, table: pd.DataFrame) -> None:
     places = np.arange(len(table))
     names = [str(name) for name in table.columns]
     turned = len(names) > 4 or max(map(len, names)) > 11
-    axes.set_xticks(places, names, rotation=40 if turned else 0, ha="right" if turned else "center", rotation_mode="anchor")
+    axes.set_xticks(
+        places, names, rotation=40 if turned else 0, ha="right" if turned else "center", rotation_mode="anchor"
+    )
     axes.set_yticks(places, [f"{name}\n(n = {n:,})" for name, n in zip(names, sums[:, 0], strict=True)])
     axes.set(xlabel="predicted", ylabel="actual")
     axes.tick_params(length=0)
@@ -57,8 +59,23 @@ def _cells(axes: Axes, numbers: np.ndarray, shares: np.ndarray) -> None:
     size = 12.5 if len(numbers) <= 6 else 8
     for (row, column), n in np.ndenumerate(numbers):
         colour = "white" if shares[row, column] > 0.5 else INK if n else SOFT
-        axes.text(column, row - 0.04 if n else row, f"{n:,}", ha="center", va="bottom" if n else "center",
-                  fontsize=size, color=colour, fontweight="bold" if n else "normal")
+        axes.text(
+            column,
+            row - 0.04 if n else row,
+            f"{n:,}",
+            ha="center",
+            va="bottom" if n else "center",
+            fontsize=size,
+            color=colour,
+            fontweight="bold" if n else "normal",
+        )
         if n:
-            axes.text(column, row + 0.06, f"{shares[row, column]:.1%}", ha="center", va="top", fontsize=size * 0.72,
-                      color=colour)
+            axes.text(
+                column,
+                row + 0.06,
+                f"{shares[row, column]:.1%}",
+                ha="center",
+                va="top",
+                fontsize=size * 0.72,
+                color=colour,
+            )

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 LONGEST = 258  # bytes that one back-reference can stand for
 # RFC 1951, 3.2.5: the shortest length of each code from 257 on, and the extra bits after it
-BASES = np.array([3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258])
+BASES = np.array(
+    [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258]
+)
 EXTRA = np.array([0] * 8 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [0])
 END = 256
 
@@ -30,13 +32,15 @@ def encode(pixels: NDArray[np.uint8], dots_per_inch: int) -> bytes:
     above = np.vstack([np.zeros_like(places[:1]), places[:-1]])
     filtered = np.hstack([np.full((height, 1), 2, np.uint8), places - above])  # filter 2: difference to the row above
     per_metre = round(dots_per_inch / 0.0254)
-    return b"\x89PNG\r\n\x1a\n" + b"".join([
-        _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-        _chunk(b"PLTE", palette.tobytes()),
-        _chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)),
-        _chunk(b"IDAT", compress(filtered.ravel())),
-        _chunk(b"IEND", b""),
-    ])
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [
+            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
+            _chunk(b"PLTE", palette.tobytes()),
+            _chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)),
+            _chunk(b"IDAT", compress(filtered.ravel())),
+            _chunk(b"IEND", b""),
+        ]
+    )
 
 
 def indexed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
