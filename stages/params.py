@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from stages.files import InputError
 
 # Every top-level key a study may have. A test holds this list against the schemas and dvc.yaml.
-KEYS = ["root", "seed", "lr", "epochs", "batch_size", "image_size", "classes", "threads", "device", "precision", "fetch", "verify", "prepare", "split", "backbone", "train", "augment", "evaluate", "report"]
+KEYS = [
+    "root",
+    "seed",
+    "lr",
+    "epochs",
+    "batch_size",
+    "image_size",
+    "classes",
+    "threads",
+    "device",
+    "precision",
+    "fetch",
+    "verify",
+    "prepare",
+    "split",
+    "backbone",
+    "train",
+    "augment",
+    "evaluate",
+    "report",
+]
 
 
 class Group(BaseModel):
     """A group of parameters: immutable, no unknown keys, no NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would take `lr: true` for 1.0."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("true and false are not allowed here")
+        return value
 
 
 Schema = TypeVar("Schema", bound=Group)
@@ -66,8 +95,12 @@ def _line(schema: type[Group], item: Any) -> str:
         return f"key {key!r} is missing"
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_similar(key, _names(schema))}"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not key:  # a finding about several keys at once, which names them itself
+        return message
     found = repr(item["input"])
-    return f"{key} = {found if len(found) < 80 else found[:77] + '...'}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+    return f"{key} = {found if len(found) < 80 else found[:77] + '...'}: {message}"
 
 
 def _names(schema: type[Group], prefix: str = "") -> list[str]:

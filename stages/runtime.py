@@ -75,7 +75,8 @@ def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
     if count < 2:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("forkserver")) as pool:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -161,6 +162,19 @@ def only_one(path: Path | str) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"another run holds {path}: wait for it to end, or stop it, then run again") from None
         yield
+
+
+def _end_with(owner: int) -> None:
+    """In a worker: end when the process that owns the pool is gone; one that was killed cannot tell its workers."""
+    if not sys.platform.startswith("linux"):
+        return
+
+    def watch() -> None:
+        while Path(f"/proc/{owner}").exists():
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _die_with_dvc() -> None:

@@ -83,7 +83,7 @@ def test_matthews_correlation_by_hand(found):
 def test_auc_counts_pairs_in_the_right_order(found):
     areas = {}
     for number, name in enumerate(ABC):
-        inside, outside = GIVEN[LABELS == number, number], GIVEN[LABELS != number, number]
+        inside, outside = GIVEN[number == LABELS, number], GIVEN[number != LABELS, number]
         order = [1.0 if x > y else 0.5 if x == y else 0.0 for x in inside for y in outside]
         areas[name] = sum(order) / len(order)
     assert areas["a"] == 23 / 24  # 0.3 of the fourth image lies below the 0.5 of the last

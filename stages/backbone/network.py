@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,16 +47,27 @@ def build(classes: int, dropout: float = 0.0) -> nn.Module:
 
 
 def fold(stem: torch.Tensor) -> torch.Tensor:
-    """Return filters [64, 3, 7, 7] for three equal channels as the one-channel filters [64, 1, 7, 7] that equal them."""
+    """Return filters [64, 3, 7, 7] for three equal channels as one-channel filters [64, 1, 7, 7] that equal them."""
     return stem.sum(dim=1, keepdim=True)
 
 
 def save(path: Path | str, network: nn.Module, meta: Meta) -> None:
-    """Write weights and what they are as safetensors: no code is run by loading them. Atomic; same input, same bytes."""
+    """Write weights and what they are as safetensors, which run no code when loaded. Atomic; same input, same bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(path) as part:
         # one JSON string: safetensors keeps several metadata keys in an order that changes from run to run
-        save_file(tensors, part, metadata={"brainmri": json.dumps(asdict(meta), sort_keys=True)})
+        write_tensors(part, tensors, json.dumps(asdict(meta), sort_keys=True))
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], about: str) -> None:
+    """Write a safetensors file with one metadata key; a full disk is an OSError, as from any other write."""
+    try:
+        save_file(tensors, path, metadata={"brainmri": about})
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def load(path: Path | str) -> tuple[nn.Module, Meta]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 from pathlib import Path
 
 import torch
@@ -14,9 +16,9 @@ from stages.backbone import network
 from stages.backbone.schema import Backbone
 from stages.files import InputError, sha256_file
 
-# torchvision's ResNet50_Weights.IMAGENET1K_V2 names its file after the first 8 digits of its sha256; pinned whole below
-# where it is known, else those digits are what is checked.
 IMAGENET = ResNet50_Weights.IMAGENET1K_V2
+# torchvision names its file after the first 8 digits only; these are all 64
+IMAGENET_SHA256 = "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca"
 
 
 def starting_weights(classes: int, seed: int, backbone: Backbone) -> nn.Module:
@@ -61,26 +63,39 @@ def _own(backbone: Backbone) -> dict[str, torch.Tensor]:
 
 def _imagenet(sha256: str | None) -> dict[str, torch.Tensor]:
     """Return torchvision's ImageNet weights, downloaded once (BRAINMRI_IMAGENET: another URL, such as a mirror's)."""
+    sha256 = sha256 or IMAGENET_SHA256
+    place = os.environ.get("BRAINMRI_IMAGENET", IMAGENET.url)
+    if place.startswith(("http://", "https://")):
+        path = _download(place, sha256)
+    else:
+        path = Path(place.removeprefix("file://"))
+        if not path.is_absolute() or not path.is_file():
+            raise InputError(f"BRAINMRI_IMAGENET is {place!r}: expected an absolute path of a file, or an http(s) URL")
+        _check(path, sha256)
+    try:
+        # a pickle, read without running any code in it; nothing here ever writes one
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        state = None
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise InputError(f"{place}: not a file of torchvision's weights, though its sha256 is the one asked for")
+    return state
+
+
+def _download(url: str, sha256: str) -> Path:
     import pooch
 
-    url = os.environ.get("BRAINMRI_IMAGENET", IMAGENET.url)
-    name = IMAGENET.url.rsplit("/", 1)[-1]
-    if sha256 is None:
-        raise InputError(
-            "backbone.sha256 = None: pin the whole sha256 of torchvision's "
-            f"{name} (it begins with {name.rsplit('-', 1)[-1][:8]})"
-        )
+    cache = Path(os.environ.get("BRAINMRI_CACHE") or pooch.os_cache("brainmri"))
+    name = f"{sha256[:16]}-{IMAGENET.url.rsplit('/', 1)[-1]}"
     try:
-        path = pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=pooch.os_cache("brainmri"), progressbar=True)
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=cache, progressbar=sys.stderr.isatty()))
     except ValueError:
-        raise InputError(f"{url}: the file's sha256 is not backbone.sha256 = {sha256}; it was discarded") from None
+        raise InputError(f"{url}: the file's sha256 is not {sha256}, which was asked for; it was discarded") from None
     except Exception as error:  # pooch lets each transport's own errors through
         raise InputError(
-            f"{url}: download failed ({error}); download it by hand and set BRAINMRI_IMAGENET to its "
-            "file:// or http:// URL, or set backbone.weights to random"
+            f"{url}: download failed ({' '.join(str(error).split())}); download it by hand and set BRAINMRI_IMAGENET to "
+            "its absolute path, or set backbone.weights to random"
         ) from None
-    # a pickle, read without running any code in it; nothing here ever writes one
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _check(path: Path, sha256: str) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from stages import runtime
-from stages.files import replacing
+from stages.files import InputError, replacing
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
-from stages.verify.decode import decode_grey
+from stages.verify.decode import DecodeError, decode_grey
 
 CHUNK = 64  # images a task
 
@@ -31,17 +31,29 @@ def write_arrays(folder: Path, paths: dict[str, list[str]], raw: Path, size: int
 
 
 def _write(path: Path, shape: tuple[int, int, int], chunks: Iterator[np.ndarray]) -> None:
-    with replacing(path) as part:
-        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        start = 0
-        while start < len(out):
+    """Write by plain writes, not through a memory map: that would die of a signal where the disk is full."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with replacing(path) as part, part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        written = 0
+        while written < shape[0]:
             squares = next(chunks)
-            out[start : start + len(squares)] = squares
-            start += len(squares)
-        out.flush()
-        del out
+            file.write(squares.data)
+            written += len(squares)
 
 
 def _squares(paths: list[str], raw: Path, size: int, prepare: Prepare) -> np.ndarray:
-    images = (decode_grey((raw / path).read_bytes(), prepare.max_pixels) for path in paths)
-    return np.stack([square(grey, size, prepare.crop, prepare.crop_threshold) for grey in images])
+    return np.stack([_one(raw / path, size, prepare) for path in paths])
+
+
+def _one(path: Path, size: int, prepare: Prepare) -> np.ndarray:
+    try:
+        grey = decode_grey(path.read_bytes(), prepare.max_pixels)
+    except DecodeError as error:
+        raise InputError(f"{path}: {error}") from None
+    if max(grey.shape) ** 2 > 4 * prepare.max_pixels:
+        raise InputError(
+            f"{path}: {grey.shape[1]} x {grey.shape[0]} pixels are too long and thin: padded to a square they would be "
+            f"over four times {prepare.max_pixels} (prepare.max_pixels)"
+        )
+    return square(grey, size, prepare.crop, prepare.crop_threshold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -10,14 +11,24 @@ from stages.files import InputError
 from stages.prepare.schema import Split
 
 
-def assign(manifest: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
+def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[str]) -> pd.DataFrame:
     """Return one row a usable image: array (train | val | test), row, path, label, group, leaked.
 
     Parameters
     ----------
     manifest : columns path, split, label, group, status, twin_kind, twin_in_training, twin_in_testing
         What the verify stage found; rows whose status is not `ok` are left out.
+    split : the protocol, and the share of Training that validates
+    seed : of the choice of validation images
+    classes : those that must have images to train and to validate on
 
+    Raises
+    ------
+    InputError
+        Where a class is left without such images.
+
+    Notes
+    -----
     `leaked` is, for a test image with a confirmed direct copy among the training images that are used, the kind of the
     plainest such pair; else `none`. Rows stand in the manifest's order inside each array, so `row` is the position in
     `<array>.npy`.
@@ -31,7 +42,7 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int) -> pd.DataFrame:
     images.loc[images["path"].isin(validation(images, split.val_fraction, seed)), "array"] = "val"
     images["row"] = images.groupby("array").cumcount()
     for array in ("train", "val"):
-        _every_class(images, array)
+        _every_class(images, array, classes)
     return images[["array", "row", "path", "label", "group", "leaked"]]
 
 
@@ -54,8 +65,8 @@ def validation(images: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     return set(training.loc[training["group"].isin(taken), "path"])
 
 
-def _every_class(images: pd.DataFrame, array: str) -> None:
-    missing = sorted(set(images["label"]) - set(images.loc[images["array"] == array, "label"]))
+def _every_class(images: pd.DataFrame, array: str, classes: Sequence[str]) -> None:
+    missing = sorted(set(classes) - set(images.loc[images["array"] == array, "label"]))
     if missing:
         raise InputError(
             f"no {array} images of class {', '.join(missing)} are left after the split; "

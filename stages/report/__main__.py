@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages import params, runtime
@@ -49,7 +50,7 @@ def main() -> None:
     )
 
 
-def read(path: str):
+def read(path: str) -> np.ndarray:
     """Return an image of the raw data, uint8 [H, W]."""
     return decode_grey((Path("data/raw") / path).read_bytes(), MAX_PIXELS)
 

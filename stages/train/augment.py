@@ -34,12 +34,13 @@ def augment(x: torch.Tensor, options: Augment, draws: np.random.Generator) -> to
 
 
 def affine(n: int, options: Augment, draws: np.random.Generator) -> np.ndarray | None:
-    """Return float32 [n, 2, 3] that map output to input positions in -1..1, as `affine_grid` wants them; None if at rest.
+    """Return float32 [n, 2, 3] that map output to input positions in -1..1, as `affine_grid` takes them; None if at rest.
 
     The same draws are made whatever is switched off, so one option does not change what another one does.
     """
     turn, zoom, right, down = draws.uniform(-1, 1, (4, n))
-    flip = np.where(draws.random(n) < 0.5, -1.0, 1.0) if options.mirror else np.ones(n)
+    coin = draws.random(n)
+    flip = np.where((coin < 0.5) & options.mirror, -1.0, 1.0)
     if not (options.mirror or options.rotate or options.scale or options.translate):
         return None
     angle = turn * options.rotate * math.pi / 180

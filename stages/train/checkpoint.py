@@ -8,6 +8,7 @@ the result, so a run finds its own checkpoints and no other's.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import hashlib
 import json
 import os
@@ -17,11 +18,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from stages.files import replacing, sha256_file
+from stages import runtime
+from stages.backbone.network import write_tensors
+from stages.files import InputError, replacing, sha256_file
 
 KEPT = 2  # checkpoints of one run: the one before the last too, should the last be torn
 OTHERS = 2  # folders of other runs, the newest ones; older ones are removed
@@ -40,9 +43,10 @@ class Progress:
 
 
 def fingerprint(params: Any, inputs: Iterable[Path | str], code: Iterable[Path | str], device: str) -> str:
-    """Return the digest of all that a run's bits depend on: parameters, input files, code, torch and the device."""
+    """Return the digest of all that a run's bits depend on: parameters, input files, code, libraries, the device."""
     digest = hashlib.sha256()
-    digest.update(json.dumps([params, torch.__version__, device], sort_keys=True).encode())
+    versions = [torch.__version__, torch.backends.cudnn.version(), np.__version__]
+    digest.update(json.dumps([params, versions, device], sort_keys=True).encode())
     for path in [*inputs, *code]:
         digest.update(f"\n{Path(path).name} {sha256_file(path)}".encode())
     return digest.hexdigest()
@@ -80,27 +84,48 @@ class Store:
         about = json.dumps({"fingerprint": self.fingerprint, "progress": asdict(progress)})
         plain = self.folder / "written.safetensors"
         with replacing(plain) as part:
-            save_file(tensors, part, metadata={"brainmri": about})
+            write_tensors(part, tensors, about)
             digest = sha256_file(part)
         plain.replace(self.folder / f"{progress.epoch:06d}-{progress.step:08d}-{digest}.safetensors")
         for old in self._newest_first()[KEPT:]:
             old.unlink()
 
     def newest(self, say: Any = print) -> tuple[dict[str, torch.Tensor], Progress] | None:
-        """Return the newest sound checkpoint of this very run, or None; what is passed over is said by `say`."""
+        """Return the newest sound checkpoint of this very run, or None; what is passed over is said by `say`.
+
+        What a killed run left half-written is removed: hold the run's lock.
+        """
+        for half in self.folder.glob(".*.part"):
+            half.unlink()
         for path in self._newest_first():
             found = self._read(path)
             if found:
                 return found
             say(f"checkpoint {path.name[:15]} is torn or another run's: not used")
+        if others := self._others():
+            say(f"checkpoints of {len(others)} other runs (other parameters, data, code or device) lie there: not used")
         return None
+
+    def last(self) -> str | None:
+        """Return where the newest checkpoint stands, for people to read; None if there is none."""
+        found = self._newest_first()
+        if not found:
+            return None
+        epoch, step, _ = found[0].stem.split("-")
+        return f"epoch {int(epoch) + 1}, {int(step)} steps done"
 
     def remove(self) -> None:
         """Drop this run's checkpoints (it has ended), and those of other runs but the newest few."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        others = [path for path in self.folder.parent.glob("*") if path.is_dir()]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-OTHERS]:
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self._others()[:-OTHERS]:
+            # another run that goes on at this moment, in another workspace, holds its lock
+            with contextlib.suppress(InputError), runtime.only_one(path.with_suffix(".lock")):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _others(self) -> list[Path]:
+        """Return the folders of other runs, the oldest first."""
+        folders = [path for path in self.folder.parent.glob("*") if path.is_dir() and path != self.folder]
+        return sorted(folders, key=lambda path: path.stat().st_mtime)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("*-*-*.safetensors"), reverse=True)
@@ -123,4 +148,7 @@ def every_steps() -> int:
 
     The environment's affair (BRAINMRI_CHECKPOINT_STEPS), not a parameter: it changes no bit of any output.
     """
-    return int(os.environ.get("BRAINMRI_CHECKPOINT_STEPS", "0"))
+    chosen = os.environ.get("BRAINMRI_CHECKPOINT_STEPS", "0")
+    if not chosen.isdecimal():
+        raise InputError(f"BRAINMRI_CHECKPOINT_STEPS is {chosen!r}: expected a whole number of steps, 0 for never")
+    return int(chosen)

@@ -11,6 +11,7 @@ import torch
 
 AHEAD = 3  # batches read before they are needed
 SHARE = 0.5  # of the free device memory that images may take
+CHUNK = 1024  # images copied to the device at once
 
 
 def batches(images: np.ndarray, order: np.ndarray, device: torch.device) -> Iterator[torch.Tensor]:
@@ -30,7 +31,10 @@ def resident(images: np.ndarray, device: torch.device) -> torch.Tensor | None:
     """Return all images as one tensor on a GPU, or None where they would take over half of its free memory."""
     if device.type == "cpu" or images.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
         return None
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    out = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(images), CHUNK):  # a memory map is never whole in the host's memory
+        out[start : start + CHUNK] = torch.from_numpy(np.array(images[start : start + CHUNK])).to(device)
+    return out
 
 
 def gathered(images: torch.Tensor, order: np.ndarray) -> Iterator[torch.Tensor]:

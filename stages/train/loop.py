@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Trainer:
         return self._outcome().eval()
 
     def _epoch(self, store: Store) -> None:
-        progress, begun = self.progress, time.perf_counter()
+        progress, begun, every = self.progress, time.perf_counter(), every_steps()
         first = progress.step
         rows = order.batches(len(self.train.images), self.params.batch_size, self.params.seed, progress.epoch)
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.device)
@@ -82,15 +83,16 @@ class Trainer:
         for step, batch in enumerate(self._batches(rows[first:]), first):
             loss_sum += self._step(batch, self.labels[torch.from_numpy(rows[step]).to(self.device)], step)
             progress.step = step + 1
-            looked = self.device.type == "cpu" or step % LOOK == 0 or progress.step == self.steps
-            if looked and not bool(torch.isfinite(loss_sum)):
-                raise InputError(self._diverged(step))
+            saves = bool(every) and progress.step % every == 0 and progress.step < self.steps
+            looks = self.device.type == "cpu" or step % LOOK == 0 or saves or progress.step == self.steps
+            if looks and not bool(torch.isfinite(loss_sum)):
+                raise InputError(self._diverged("loss", step, store))
             bar.update(self.params.batch_size)
-            if every_steps() and progress.step % every_steps() == 0 and progress.step < self.steps:
+            if saves:
                 progress.loss_sum = float(loss_sum)
                 store.save(self.state(), progress)
         bar.close()
-        self._validate(float(loss_sum) / self.steps)
+        self._validate(float(loss_sum) / self.steps, store)
         self._report(time.perf_counter() - begun, self.steps - first)
 
     def _batches(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
@@ -121,7 +123,7 @@ class Trainer:
             self.average.update(self.network, schedule.ema_decay_at(number, params.train.ema_decay))
         return loss.detach()
 
-    def _validate(self, train_loss: float) -> None:
+    def _validate(self, train_loss: float, store: Store) -> None:
         """Score the validation images, write the epoch's row, and keep the weights if they are the best so far."""
         progress = self.progress
         output = logits(
@@ -134,6 +136,8 @@ class Trainer:
             precision=self.params.precision,
         )
         loss, accuracy = score(output, self.val.labels)
+        if not math.isfinite(loss):
+            raise InputError(self._diverged("validation loss", self.steps - 1, store))
         progress.history.append(
             {
                 "epoch": progress.epoch,
@@ -191,16 +195,12 @@ class Trainer:
         if progress.scaler:
             self.scaler.load_state_dict(progress.scaler)
 
-    def _diverged(self, step: int) -> str:
-        epoch = self.progress.epoch
-        kept = (
-            f"the last good checkpoint is from the start of epoch {epoch + 1}"
-            if epoch
-            else "there is no checkpoint yet"
-        )
+    def _diverged(self, what: str, step: int, store: Store) -> str:
+        last = store.last()
         return (
-            f"the loss became NaN or infinite in epoch {epoch + 1}, at or before step {step + 1} of {self.steps}; {kept}; "
-            f"try a smaller lr (now {self.params.lr}), more train.warmup_epochs, or precision: fp32"
+            f"the {what} became NaN or infinite in epoch {self.progress.epoch + 1}, at or before step {step + 1} of "
+            f"{self.steps}; the last checkpoint before it: {last or 'none yet'}; try a smaller lr "
+            f"(now {self.params.lr}), more train.warmup_epochs, or precision: fp32"
         )
 
     def _report(self, seconds: float, steps: int) -> None:

@@ -17,7 +17,7 @@ def lr_factor(step: int, steps: int, warmup: int) -> float:
 
 
 def size_at(progress: float, schedule: Sequence[tuple[float, int]], full: int) -> int:
-    """Return the image side in pixels at `progress` (0..1 of the run): the last entry of `schedule` begun, else `full`."""
+    """Return the image side in pixels at `progress` (0..1 of the run): the latest entry of `schedule`, else `full`."""
     begun = [(start, size) for start, size in schedule if start <= progress]
     return max(begun)[1] if begun else full
 

@@ -1,4 +1,4 @@
-"""Read params.yaml and data/raw/; write data/manifest.csv, data/pairs.csv, data/descriptors.npy, metrics/integrity.json."""
+"""Read params.yaml and data/raw/; write the manifest, the pairs, the descriptors and metrics/integrity.json."""
 
 from pathlib import Path
 

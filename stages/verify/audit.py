@@ -1,7 +1,7 @@
 """Which files show the same picture: candidates by descriptor, verdicts by aligned views, in parallel.
 
-Works on *pictures*: files with equal pixels are one picture, so nothing is compared twice. Pictures are numbered so that
-those of Testing come first, those of both splits next, those of Training alone last.
+Works on *pictures*: files with equal pixels are one picture, so nothing is compared twice. Pictures are numbered so
+that those of Testing come first, those of both splits next, those of Training alone last.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Pictures(NamedTuple):
     rows: Path  # .npy, int64 [N]: a picture's place in `views`
     testing: int  # pictures 0..testing are in Testing
     training: int  # pictures training..N are in Training
-    count: int
+    total: int  # N
 
 
 class Pairs(NamedTuple):
@@ -75,7 +75,7 @@ def candidates(pictures: Pictures, twins: Twins, pool: Executor) -> Ints:
         parts_found = _near_indexed(pictures, twins)
     found = np.concatenate([np.zeros((0, 3), np.int64), *parts_found])
     best = found[np.lexsort((found[:, 1], found[:, 0], -found[:, 2]))]
-    _, first = np.unique(best[:, 0] // VIEWS * pictures.count + best[:, 1] // VIEWS, return_index=True)
+    _, first = np.unique(best[:, 0] // VIEWS * pictures.total + best[:, 1] // VIEWS, return_index=True)
     return _nearest(best[first], pictures, twins.neighbours)[:, :2]
 
 
@@ -139,7 +139,7 @@ def _judged(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
     one, two = descriptors[left, seen_left], descriptors[right, seen_right]
     turn = best_turns(one, two)
     fine = _upright(views[rows[left], seen_left], views[rows[right], seen_right], turn)
-    coarse = _upright(*(each.reshape(-1, CELLS, CELLS) for each in (one, two)), turn)
+    coarse = _upright(one.reshape(-1, CELLS, CELLS), two.reshape(-1, CELLS, CELLS), turn)
     return left, right, turn, *similarities(*fine, *coarse)
 
 

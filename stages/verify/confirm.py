@@ -7,6 +7,8 @@ their finest detail is taken away, and what is left is correlated: over the whol
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ BLOCKS = 4  # a view is judged by 4 x 4 blocks
 OUTLINE = 0.8  # correlation of aligned descriptors below which no two pictures are the same
 LIMITS = np.array([[-0.25, 0.8, -0.25, 0.8], [0.25, 1.25, 0.25, 1.25]], np.float32)  # see `align`
 
-Images = NDArray[np.float32]  # [N, side, side]
+Images = NDArray[Any]  # float32 [N, side, side]
 Views = NDArray[np.int8]  # [N, SIDE, SIDE]
 Floats = NDArray[np.float64]
 
@@ -32,19 +34,19 @@ def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving
         decimals, so that the last bits of a sum decide nothing. Both -1 for pairs whose outlines already differ.
     """
     whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
-    fits = [_fit_outlines(_levels(coarse_fixed[part]), _levels(coarse_moving[part])) for part in _chunks(len(fixed), 256)]
-    fit, outline = (np.concatenate([each[k] for each in fits]) if fits else np.zeros((0, 4)[: 2 - k]) for k in (0, 1))
-    alike = np.nonzero(np.round(outline, 4) >= OUTLINE)[0]
-    for part in _chunks(len(alike), 32):
-        at = alike[part]
-        one = _levels(fixed[at])
-        whole[at], worst[at] = agreement(one, *align(one, _levels(moving[at]), fit[at]))
+    for wide in _chunks(np.arange(len(fixed)), 256):
+        fit, outline = _fit_outlines(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]))
+        alike = np.nonzero(np.round(outline, 4) >= OUTLINE)[0]
+        for part in _chunks(alike, 32):
+            at = wide[part]
+            one = _levels(fixed[at])
+            whole[at], worst[at] = agreement(one, *align(one, _levels(moving[at]), fit[part]))
     return whole, worst
 
 
-def _chunks(count: int, size: int) -> list[slice]:
-    """Return slices of so many pairs as fit the processor's cache."""
-    return [slice(start, start + size) for start in range(0, count, size)]
+def _chunks(pairs: NDArray[np.intp], size: int) -> list[NDArray[np.intp]]:
+    """Return parts of so many pairs as fit the processor's cache."""
+    return [pairs[start : start + size] for start in range(0, len(pairs), size)]
 
 
 def _levels(views: Views) -> Images:
@@ -142,10 +144,10 @@ def agreement(a: Images, b: Images, inside: NDArray[np.bool_]) -> tuple[Floats, 
 
 def _blurred(images: Images) -> Images:
     """Return images blurred by 1 4 6 4 1 both ways: about a Gaussian of one pixel."""
-    for axis in (1, 2):
-        lines = np.moveaxis(np.pad(images, [(0, 0), (2, 2), (0, 0)] if axis == 1 else [(0, 0), (0, 0), (2, 2)], "edge"), axis, 0)
-        mixed = (lines[:-4] + lines[4:] + 4 * (lines[1:-3] + lines[3:-1]) + 6 * lines[2:-2]) / 16
-        images = np.moveaxis(mixed, 0, axis)
+    for _ in ("rows", "columns"):
+        lines = np.pad(images, [(0, 0), (2, 2), (0, 0)], mode="edge")
+        sides, near = lines[:, :-4] + lines[:, 4:], lines[:, 1:-3] + lines[:, 3:-1]
+        images = ((sides + 4 * near + 6 * lines[:, 2:-2]) / 16).swapaxes(1, 2)
     return images
 
 

@@ -10,6 +10,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stages.files import InputError
@@ -25,12 +26,12 @@ class DecodeError(InputError):
 class Decoded(NamedTuple):
     """An image as grey levels, and what its file said it was."""
 
-    grey: np.ndarray  # uint8 [H, W], upright
+    grey: NDArray[np.uint8]  # uint8 [H, W], upright
     mode: str  # Pillow's name for the pixels in the file: L, RGB, RGBA, P, I;16, ...
     format: str  # JPEG, PNG, ... by content, not by the file's name
 
 
-def decode_grey(data: bytes, max_pixels: int) -> np.ndarray:
+def decode_grey(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Return the grey levels of an image file's bytes.
 
     Colour is weighed as ITU-R 601 luma in Pillow's integer arithmetic (the same bits everywhere). Transparency is laid
@@ -39,8 +40,10 @@ def decode_grey(data: bytes, max_pixels: int) -> np.ndarray:
 
     Parameters
     ----------
-    data : the file's bytes.
-    max_pixels : refuse an image with more pixels than this, before decoding it (a decompression bomb).
+    data
+        The file's bytes.
+    max_pixels
+        Refuse an image with more pixels than this, before decoding it (a decompression bomb).
 
     Returns
     -------
@@ -90,7 +93,7 @@ def _refuse_bomb(image: ImageFile.ImageFile, max_pixels: int) -> None:
         raise DecodeError(f"{width} x {height} pixels are more than {max_pixels} (max_pixels): a decompression bomb?")
 
 
-def _grey(image: Image.Image) -> np.ndarray:
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
     """Return uint8 [H, W] for any of Pillow's modes."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _scaled(np.asarray(image))
@@ -104,7 +107,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("L"))
 
 
-def _scaled(levels: np.ndarray) -> np.ndarray:
+def _scaled(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale integers or floats to 0..255 by the image's own range; one level only gives zeros, not-a-number is 0."""
     if levels.dtype.kind == "f":
         levels = levels.astype(np.float64)

@@ -107,7 +107,7 @@ def _busy(lines: NDArray[np.uint8], outliers: int, least: int) -> tuple[int, int
     return (int(found[0]), int(found[-1]) + 1) if found.size else None
 
 
-# Two tone scales on which Otsu's threshold is stable when the gamma changes: one for dark pictures, one for bright ones.
+# Two tone scales on which Otsu's threshold is stable when the gamma changes: for dark pictures and for bright ones.
 _LEVELS = np.arange(256)
 ROOT = np.floor(np.sqrt(_LEVELS / 255) * 255).astype(np.uint8)
 LOG = np.floor(np.log((_LEVELS + 8) / 8) / np.log(263 / 8) * 255).astype(np.uint8)
@@ -155,7 +155,7 @@ def descriptor(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
     cells = thumbs.reshape(-1, CELLS, ratio, CELLS, ratio).sum(axis=(2, 4), dtype=np.int64)
     mean, deviation = local_moments(cells, 2)
     scores = np.clip((cells - mean) / (deviation + FAINT * ratio * ratio), -2.5, 2.5).reshape(len(thumbs), -1)
-    whole = np.rint(scores * 1000).astype(np.int64)  # integers, so that the length is the same in any order of summation
+    whole = np.rint(scores * 1000).astype(np.int64)  # integers: their sum is the same in any order
     length = np.sqrt((whole * whole).sum(axis=1, keepdims=True))
     return np.clip(np.rint(whole * (UNIT / np.maximum(length, 1))), -127, 127).astype(np.int8)
 
@@ -173,7 +173,7 @@ def normalised(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
 
 
 def local_moments(levels: NDArray[np.int64], reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean and standard deviation of each pixel's (2 reach + 1)-square, edges repeated: float64 [N, H, W]."""
+    """Return mean and standard deviation of each pixel's (2 reach + 1)-square, edges repeated: float64 [N, H, W]."""
     count = (2 * reach + 1) ** 2
     total, squares = _window_sums(levels, reach), _window_sums(levels * levels, reach)
     return total / count, np.sqrt(np.maximum(squares * count - total * total, 0)) / count

@@ -1,8 +1,8 @@
 """Nearest neighbours among very many descriptors, without comparing all with all.
 
-An inverted file (Jegou et al. 2011; faiss IndexIVFFlat): descriptors are put into about 4 sqrt(N) clusters, and a query is
-compared with those of the nearest PROBES clusters alone, so the work grows as N ** 1.5. Every query is asked in all eight
-turns, and a pair can be found from either side. Products are of integers below 2**24 and thus exact.
+An inverted file (Jegou et al. 2011; faiss IndexIVFFlat): descriptors are put into about 4 sqrt(N) clusters, and a query
+is compared with those of the nearest PROBES clusters alone, so the work grows as N ** 1.5. Every query is asked in all
+eight turns, and a pair can be found from either side. Products are of integers below 2**24 and thus exact.
 """
 
 from __future__ import annotations

@@ -38,8 +38,11 @@ def _counts(values: pd.Series, names: tuple[str, ...] = ()) -> dict[str, int]:
 def _conflicts(good: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
     labels = good.groupby("group").label.nunique()
     crossing = pairs[pairs.label != pairs.twin_label]
-    return {"groups": int((labels > 1).sum()), "pairs": len(crossing),
-            "names": [f"{a} = {b}" for a, b in zip(crossing.path, crossing.twin, strict=True)]}
+    return {
+        "groups": int((labels > 1).sum()),
+        "pairs": len(crossing),
+        "names": [f"{a} = {b}" for a, b in zip(crossing.path, crossing.twin, strict=True)],
+    }
 
 
 def _leaked(good: pd.DataFrame) -> dict[str, Any]:
@@ -47,6 +50,10 @@ def _leaked(good: pd.DataFrame) -> dict[str, Any]:
     test = good[good.split == "Testing"]
     leaked = test[test.twin_in_training == 1]
     by_class = {label: _counts(leaked[leaked.label == label].twin_kind, ORDER) for label in sorted(test.label.unique())}
-    return {"by_class": by_class, "by_kind": _counts(leaked.twin_kind, ORDER), "test_files": len(test),
-            "share": round(len(leaked) / max(len(test), 1), 4),
-            "training_files_with_twin_in_testing": int(((good.split == "Training") & (good.twin_in_testing == 1)).sum())}
+    return {
+        "by_class": by_class,
+        "by_kind": _counts(leaked.twin_kind, ORDER),
+        "test_files": len(test),
+        "share": round(len(leaked) / max(len(test), 1), 4),
+        "training_files_with_twin_in_testing": int(((good.split == "Training") & (good.twin_in_testing == 1)).sum()),
+    }

@@ -12,8 +12,11 @@ from stages.verify.audit import Pairs
 from stages.verify.scan import SPLITS, Row
 from stages.verify.turns import KINDS
 
-COLUMNS = ["path", "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status", "group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"]
-PAIR_COLUMNS = ["path", "twin", "split", "twin_split", "label", "twin_label", "kind", "similarity"]
+COLUMNS = [
+    *("path", "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status"),
+    *("group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"),
+]
+PAIR_COLUMNS = "path twin split twin_split label twin_label kind similarity".split()  # noqa: SIM905
 ORDER = ("byte", "pixel", *dict.fromkeys(KINDS))  # kinds of twins, the plainest first
 
 
@@ -83,8 +86,14 @@ def manifest(rows: list[Row], links: Links, groups: list[int]) -> pd.DataFrame:
     for file, row in enumerate(rows):
         found = sorted(links.of(file), key=Link.rank)
         splits = {rows[link.file]["split"] for link in found if link.same}
-        lines.append({**row, "group": groups[file], **_nearest(rows, row["split"], found),
-                      **{f"twin_in_{split.lower()}": int(split in splits) for split in SPLITS}})
+        lines.append(
+            {
+                **row,
+                "group": groups[file],
+                **_nearest(rows, row["split"], found),
+                **{f"twin_in_{split.lower()}": int(split in splits) for split in SPLITS},
+            }
+        )
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
@@ -96,8 +105,11 @@ def _nearest(rows: list[Row], split: str, found: list[Link]) -> dict[str, Any]:
     if not named:
         return {"twin_kind": "none", "twin_of": "", "similarity": ""}
     best = named[0]
-    return {"twin_kind": best.kind if best.same else "none", "twin_of": rows[best.file]["path"],
-            "similarity": f"{best.similarity:.4f}"}
+    return {
+        "twin_kind": best.kind if best.same else "none",
+        "twin_of": rows[best.file]["path"],
+        "similarity": f"{best.similarity:.4f}",
+    }
 
 
 def pair_table(rows: list[Row], links: Links) -> pd.DataFrame:
@@ -111,7 +123,8 @@ def pair_table(rows: list[Row], links: Links) -> pd.DataFrame:
     lines = []
     for (one, two), link in sorted(found.items()):
         a, b = rows[one], rows[two]
-        lines.append((a["path"], b["path"], a["split"], b["split"], a["label"], b["label"], link.kind, f"{link.similarity:.4f}"))
+        names = [row[key] for key in ("path", "split", "label") for row in (a, b)]
+        lines.append((*names, link.kind, f"{link.similarity:.4f}"))
     return pd.DataFrame(lines, columns=PAIR_COLUMNS)
 
 

@@ -15,7 +15,8 @@ from stages.verify.decode import DecodeError, decode
 from stages.verify.describe import Described, describe
 
 SPLITS = ("Testing", "Training")  # in the order of their paths
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Row = dict[str, Any]
 
 
@@ -44,7 +45,7 @@ def files(root: Path, classes: Sequence[str]) -> list[str]:
 
 def _expect(folder: Path, names: Sequence[str], what: str) -> None:
     if not folder.is_dir():
-        raise InputError(f"{folder}/ not found: expected {' and '.join(f'{s}/<class>/<file>' for s in SPLITS)} in data/raw")
+        raise InputError(f"{folder}/ not found: expected {{Training,Testing}}/<class>/<file> in data/raw")
     found = sorted(entry.name for entry in folder.iterdir())
     missing = sorted(set(names) - set(found))
     unknown = sorted(set(found) - set(names))
@@ -58,8 +59,19 @@ def examine(path: str, root: Path, max_pixels: int) -> tuple[Row, Described | No
     """Return a file's row of the manifest, and its description where it has one."""
     data = (root / path).read_bytes()
     split, label, _ = path.split("/", 2)
-    row: Row = {"path": path, "split": split, "label": label, "sha256": hashlib.sha256(data).hexdigest(), "pixel_sha256": "",
-                "width": 0, "height": 0, "mode": "", "format": "", "status": "ok", "flat": False}
+    row: Row = {
+        "path": path,
+        "split": split,
+        "label": label,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "pixel_sha256": "",
+        "width": 0,
+        "height": 0,
+        "mode": "",
+        "format": "",
+        "status": "ok",
+        "flat": False,
+    }
     try:
         grey, row["mode"], row["format"] = decode(data, max_pixels)
     except DecodeError as error:
@@ -82,7 +94,9 @@ def _examine_all(paths: Sequence[str], root: Path, max_pixels: int) -> list[tupl
     return [examine(path, root, max_pixels) for path in paths]
 
 
-def in_order(pool: Executor, work: Callable[[Item], Result], items: Sequence[Item], ahead: int = 64) -> Iterator[Result]:
+def in_order(
+    pool: Executor, work: Callable[[Item], Result], items: Sequence[Item], ahead: int = 64
+) -> Iterator[Result]:
     """Yield `work(item)` in the order of the items, with few of them under way: memory stays bounded."""
     waiting: deque[Any] = deque()
     for item in items:

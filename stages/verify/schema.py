@@ -16,7 +16,9 @@ class Twins(Group):
     candidate: Share  # cosine of two descriptors from which on a pair is looked at closely
     similarity: Share  # correlation of two aligned views from which on they are one picture
     block: Share  # correlation that the worst part of the picture must reach as well
-    exact_up_to: Annotated[int, Field(ge=0, le=1_000_000)]  # descriptors (1 to 3 a picture) of which all are compared with all; beyond, an index of clusters
+    exact_up_to: Annotated[
+        int, Field(ge=0, le=1_000_000)
+    ]  # descriptors, 1 to 3 a picture; an index of clusters is searched beyond
 
 
 class VerifyParams(Group):

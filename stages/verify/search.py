@@ -22,10 +22,10 @@ Parts = NDArray[np.float32]  # [4, N, PART]: even-even, even-odd, odd-even, odd-
 def parts(descriptors: NDArray[np.int8]) -> Parts:
     """Return the even and odd parts of int8 [N, CELLS * CELLS] descriptors, times four."""
     cells = descriptors.reshape(-1, CELLS, CELLS).astype(np.float32)
-    near, far = cells[:, :HALF], cells[:, :HALF - 1:-1]
+    near, far = cells[:, :HALF], cells[:, : HALF - 1 : -1]
     found = []
     for lines in (near + far, near - far):
-        one, other = lines[..., :HALF], lines[..., :HALF - 1:-1]
+        one, other = lines[..., :HALF], lines[..., : HALF - 1 : -1]
         found += [one + other, one - other]
     return np.stack(found).reshape(4, -1, PART)
 

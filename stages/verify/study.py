@@ -49,8 +49,7 @@ def examine_study(root: Path, params: Params, workers: int) -> Examined:
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(workers, context) as pool:
         rows, descriptors = _scan_to(Path(scratch), paths, root, params.verify, pool)
-        described = descriptors.any(axis=(1, 2))
-        gathered = gather(rows, described.tolist())
+        gathered = gather(rows, [bool(each.any()) for each in descriptors])
         pairs = audit(_pictures(Path(scratch), gathered, descriptors), params.verify.twins, pool)
     return _examined(rows, gathered, pairs, descriptors)
 
@@ -61,11 +60,13 @@ def check_counts(paths: list[str], verify: VerifyParams) -> None:
         for label, count in classes.items():
             found = sum(path.startswith(f"{split}/{label}/") for path in paths)
             if found != count:
-                raise InputError(f"data/raw/{split}/{label} has {found} files, expected {count} (verify.expected in params.yaml)")
+                where = f"data/raw/{split}/{label}"
+                raise InputError(f"{where} has {found} files, expected {count} (verify.expected in params.yaml)")
 
 
-def _scan_to(scratch: Path, paths: list[str], root: Path, verify: VerifyParams,
-             pool: Executor) -> tuple[list[Row], NDArray[np.int8]]:
+def _scan_to(
+    scratch: Path, paths: list[str], root: Path, verify: VerifyParams, pool: Executor
+) -> tuple[list[Row], NDArray[np.int8]]:
     """Scan all files; their views go to a file in `scratch`, so that memory does not grow with them."""
     descriptors = np.zeros((len(paths), VIEWS, CELLS * CELLS), np.int8)
     rows, bad = [], []
@@ -85,14 +86,22 @@ def _scan_to(scratch: Path, paths: list[str], root: Path, verify: VerifyParams,
 
 def _too_many(bad: list[Row], root: Path, allowed: int) -> str:
     first = "; ".join(f"{root / row['path']}: {row['status']}" for row in bad[:3])
-    return (f"{len(bad)} files cannot be used, at most {allowed} are allowed (verify.max_quarantined): {first}"
-            f"{'; ...' if len(bad) > 3 else ''}")
+    return (
+        f"{len(bad)} files cannot be used, at most {allowed} are allowed (verify.max_quarantined): {first}"
+        f"{'; ...' if len(bad) > 3 else ''}"
+    )
 
 
 def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8]) -> Pictures:
     rows = np.array([files[0] for files in gathered.members[: gathered.searched]], np.int64)
-    pictures = Pictures(scratch / "descriptors.npy", scratch / "views", scratch / "rows.npy", gathered.testing,
-                        gathered.training, gathered.searched)
+    pictures = Pictures(
+        scratch / "descriptors.npy",
+        scratch / "views",
+        scratch / "rows.npy",
+        gathered.testing,
+        gathered.training,
+        gathered.searched,
+    )
     np.save(pictures.descriptors, descriptors[rows])
     np.save(pictures.rows, rows)
     return pictures

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stages.evaluate.intervals import wilson
 from stages.evaluate.pictures.canvas import BAD, COLOURS, GOOD, GROUP_TITLES, INK, SOFT, counted, figure, panels, said
@@ -63,6 +64,7 @@ def leakage(table: pd.DataFrame, classes: list[str]) -> Figure:
                 )
         start += length
     _leaked_shares(axes, wide, widest)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="test images", xlim=(0, widest * 1.16))
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
@@ -150,7 +152,8 @@ def histograms(table: pd.DataFrame, classes: list[str]) -> Figure:
         place.set_visible(False)
     for place in axes[::columns]:
         place.set_ylabel("test images")
-    made.supxlabel("probability of the true class", fontsize=10)
+    for place in axes[max(0, len(classes) - columns) : len(classes)]:
+        place.set_xlabel("probability of the true class", fontsize=9)
     handles, labels = axes[0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside lower right", ncols=2, fontsize=9)
     return made
@@ -174,7 +177,7 @@ def _histogram(axes: Axes, rows: pd.DataFrame, name: str) -> None:
         base = base + part["n"].to_numpy()
     wrong = int(rows.loc[rows["outcome"] == "wrong", "n"].sum())
     axes.set_title(f"{name}\nn = {int(base.sum()):,}, {wrong:,} wrong", fontsize=10, loc="left")
-    axes.set_yscale("symlog", linthresh=10)
+    axes.set_yscale("symlog", linthresh=10)  # linear to 10, so that single images show beside hundreds
     axes.set(xlim=(0, 1), ylim=(0, None))
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     counted(axes.yaxis)

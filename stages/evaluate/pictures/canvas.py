@@ -75,9 +75,7 @@ def stroke(number: int) -> dict[str, str]:
 
 def said(axes: Axes, text: str) -> None:
     """Write on axes that have nothing to show why that is."""
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", color=SOFT, transform=axes.transAxes)
 
 

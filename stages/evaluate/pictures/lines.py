@@ -12,11 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from stages.evaluate.pictures.canvas import BAD, GOOD, GRID, GROUP_TITLES, INK, SOFT, figure, panels, said, stroke
 
 CORNER = 0.1  # of both axes, shown enlarged: good classifiers differ there alone
+INSIDE = 6  # classes whose names fit inside the axes
 
 
 def roc(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Figure:
     """Return ROC curves, one class against the rest, for all and clean test images; the best corner enlarged."""
-    made = figure(11, 5.5, "ROC: each class against the rest")
+    made = figure(11, _height(classes), "ROC: each class against the rest")
     for axes, group in zip(panels(made, 1, 2), GROUP_TITLES, strict=True):
         found = metrics[group]
         rows = curves[curves["images"] == group]
@@ -32,13 +33,13 @@ def roc(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Fi
         corner.set(xlim=(-0.002, CORNER), ylim=(1 - CORNER, 1.002))
         _boxed(axes, corner)
         _shares(axes, "false positive rate (1 - specificity)", "true positive rate (sensitivity)")
-        axes.legend(title="AUC", loc="lower right", fontsize=9, title_fontsize=9, alignment="left")
+        _legend(axes, classes, "AUC", "lower right", 1)
     return made
 
 
 def precision_recall(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Figure:
     """Return precision against recall, one class against the rest, for all and clean test images."""
-    made = figure(11, 5.5, "Precision and recall: each class against the rest")
+    made = figure(11, _height(classes), "Precision and recall: each class against the rest")
     for axes, group in zip(panels(made, 1, 2), GROUP_TITLES, strict=True):
         rows = curves[curves["images"] == group]
         axes.set_title(f"{GROUP_TITLES[group]} (n = {metrics[group]['n']:,})", loc="left")
@@ -51,7 +52,7 @@ def precision_recall(curves: pd.DataFrame, metrics: dict[str, Any], classes: lis
         corner.set(xlim=(1 - CORNER, 1.002), ylim=(1 - CORNER, 1.002))
         _boxed(axes, corner)
         _shares(axes, "recall (sensitivity)", "precision")
-        axes.legend(loc="lower left", ncols=2, fontsize=9)
+        _legend(axes, classes, None, "lower left", 2)
     return made
 
 
@@ -86,6 +87,22 @@ def _classes(
         if len(curve):
             label = f"{found[f'{area}_of'][name]:.4f}  {name}" if area else name
             axes.plot(curve[x], curve[y], label=label, clip_on=True, **stroke(number))  # type: ignore[arg-type]
+
+
+def _height(classes: list[str]) -> float:
+    return 5.5 if len(classes) <= INSIDE else 6 + 0.18 * len(classes) / _columns(classes)
+
+
+def _columns(classes: list[str]) -> int:
+    return 2 if max(map(len, classes)) < 16 else 1
+
+
+def _legend(axes: Axes, classes: list[str], title: str | None, place: str, columns: int) -> None:
+    """Name the lines inside the axes, or below them where there are many."""
+    where: dict[str, Any] = {"loc": place, "ncols": columns, "fontsize": 9}
+    if len(classes) > INSIDE:
+        where = {"loc": "upper left", "bbox_to_anchor": (0, -0.11), "ncols": _columns(classes), "fontsize": 8}
+    axes.legend(title=title, title_fontsize=9, alignment="left", **where)
 
 
 def _boxed(axes: Axes, corner: Axes) -> None:

@@ -23,10 +23,7 @@ END = 256
 
 
 def encode(pixels: NDArray[np.uint8], dots_per_inch: int) -> bytes:
-    """Return the PNG file of uint8 [H, W, 3], with a palette of its 256 most frequent colours.
-
-    Areas, lines and letters keep their colours; of more than 256, rare shades at edges take the nearest.
-    """
+    """Return the PNG file of uint8 [H, W, 3], with a palette: areas and lines keep their colours, rare shades nearly."""
     palette, places = indexed(pixels)
     height, width = places.shape
     above = np.vstack([np.zeros_like(places[:1]), places[:-1]])
@@ -44,12 +41,17 @@ def encode(pixels: NDArray[np.uint8], dots_per_inch: int) -> bytes:
 
 
 def indexed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the most frequent colours, [at most 256, 3], and which of them each pixel of [H, W, 3] is, [H, W]."""
+    """Return a palette, [at most 256, 3], and the nearest colour in it of each pixel of [H, W, 3], as its place, [H, W].
+
+    The palette holds the 128 most frequent colours; and of the others, which are shades where letters and lines end,
+    the most frequent of each 32 x 32 x 32 block of colours.
+    """
     whole = pixels.astype(np.int64) @ np.array([65536, 256, 1])
     values, inverse, n = np.unique(whole, return_inverse=True, return_counts=True)
     order = np.lexsort((values, -n))  # equally frequent ones by value
     colours = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1)
-    palette = colours[order[:256]]
+    _, firsts = np.unique(colours[order[128:]] // 32 @ np.array([64, 8, 1]), return_index=True)
+    palette = colours[np.append(order[:128], order[128:][np.sort(firsts)[:128]])]
     nearest = np.array([((palette - colour) ** 2).sum(axis=1).argmin() for colour in colours])
     return palette.astype(np.uint8), nearest[inverse].astype(np.uint8).reshape(whole.shape)
 

@@ -39,7 +39,7 @@ FLAIR = Contrast(
     fluid=0.1, grey=0.46, white=0.38, fat=0.52, bone=0.06, muscle=0.32, vessel=0.12,
     plexus=0.36, gland=0.46, adenoma=0.76, meningioma=0.8, rim=0.72, necrosis=0.26, oedema=0.88,
 )  # fmt: skip
-SHARES = ((0.8, T1), (0.92, T2), (1.0, FLAIR))  # cumulative
+SHARES = ((0.82, T1), (0.92, T2), (1.0, FLAIR))  # cumulative
 
 
 def drawn(draws: Draws, visibility: float) -> Contrast:

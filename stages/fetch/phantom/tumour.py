@@ -79,7 +79,7 @@ def _glioma(draws: Draws, brush: Brush, head: Head, mass: Mass, contrast: Contra
     under += inside(reach, brush.grid.scale, 6) * (1 - spared) * (np.float32(contrast.oedema) - under)
     solid = np.maximum(edge + np.float32(0.25 * r), brain)
     brush.cover(solid, contrast.rim * (1 + np.float32(0.3 / r) * rough), part, soft=2.5)
-    core = solid + np.float32(r * draws.uniform(0.17, 0.38)) + np.float32(0.5) * inner
+    core = solid + np.float32(r * draws.uniform(0.15, 0.3)) + np.float32(0.5) * inner
     brush.cover(core, contrast.necrosis * (1 + np.float32(0.4 / r) * rough), part, soft=3)
 
 

@@ -1,0 +1,206 @@
+"""Tables, pictures and the console: what they say, that they never fail, and that their bytes never change."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from commands import show
+from commands.__main__ import main as brainmri
+from stages.evaluate import outputs, tables
+from stages.evaluate.pictures import png
+from stages.evaluate.scores import scores_by_group
+from stages.evaluate.summary import summary
+
+FOUR = ["glioma", "meningioma", "notumor", "pituitary"]
+HISTORY = pd.DataFrame(
+    {"epoch": [0, 1], "lr": [0.1, 0.0], "train_loss": [1.5, 1.0], "val_loss": [1.4, 1.1], "val_accuracy": [0.4, 0.6]}
+)
+
+
+def made(labels, leaked, classes=FOUR, seed=0, sharp=2.0):
+    """Return predictions, metrics and the plots' tables for made-up outputs of a network."""
+    labels, random = np.asarray(labels), np.random.default_rng(seed)
+    given = random.dirichlet([0.5] * len(classes), len(labels)) + sharp * np.eye(len(classes))[labels]
+    given = np.round(given / given.sum(axis=1, keepdims=True), 8)
+    index = pd.DataFrame(
+        {"path": [f"Testing/{classes[c]}/{n}.jpg" for n, c in enumerate(labels)], "label": [classes[c] for c in labels]}
+    ).assign(leaked=leaked)
+    predicted = tables.predictions(index, given, classes)
+    clean = (predicted["leaked"] != "none").to_numpy()
+    metrics = scores_by_group(labels, given, clean, classes, seed=0, bootstrap=20, bins=10) | {"temperature": 1.0}
+    return predicted, metrics, outputs.plot_tables(predicted, HISTORY, classes, 10)
+
+
+LABELS = np.repeat(range(4), [6, 5, 8, 6])
+LEAKED = ["none", "byte", "none", "copy", "mirrored"] * 5
+
+EDGES = {
+    "as usual": (LABELS, LEAKED, FOUR),
+    "a class absent": (LABELS[LABELS != 2], "none", FOUR),
+    "nothing leaked": (LABELS, "none", FOUR),
+    "everything leaked": (LABELS, "byte", FOUR),
+    "one image": ([1], "none", FOUR),
+    "one class": ([0, 0, 0], ["none", "none", "copy"], FOUR),
+    "two classes, odd names": ([0, 1, 1], ["none", "none", "copy"], ["$x_1$", 'a, "b"']),
+    "many classes, long names": (np.arange(60) % 20, "none", [f"a class with a long name {n}" for n in range(20)]),
+    "a kind of leak never heard of": (LABELS, ["none", "traced", "none", "byte", "rotated"] * 5, FOUR),
+}
+
+
+@pytest.mark.parametrize("case", EDGES)
+def test_every_picture_and_table_is_made_whole_whatever_is_in_the_test_set(case):
+    labels, leaked, classes = EDGES[case]
+    predicted, metrics, drawn = made(labels, leaked, classes)
+    pictures = outputs.pictures(drawn, metrics, classes)
+    assert set(pictures) == set(drawn) - {"confusion_clean"}
+    for name, picture in pictures.items():
+        pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
+        assert pixels.std() > 1, f"{name} is blank"
+        rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        assert (rim == 255).all(), f"{name} is cut off at an edge"
+    assert not drawn["leakage"].isna().any(axis=None) and drawn["leakage"]["images"].sum() == len(predicted)
+    assert summary(metrics, tables.counts(drawn["confusion"], classes))
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_pictures_have_the_same_bytes_twice_and_whatever_a_person_has_set():
+    _, metrics, drawn = made(LABELS, LEAKED)
+    before = outputs.pictures(drawn, metrics, FOUR)
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "figure.dpi": 40, "axes.facecolor": "red", "lines.linewidth": 9}):
+        assert outputs.pictures(drawn, metrics, FOUR) == before
+        assert mpl.rcParams["font.size"] == 30, "a person's settings were changed"
+
+
+def test_predictions_name_the_largest_probability_and_keep_every_digit(tmp_path):
+    predicted, _, _ = made(LABELS, LEAKED)
+    columns = [f"p_{name}" for name in FOUR]
+    assert list(predicted.columns) == ["path", "label", "predicted", "leaked", *columns]
+    predicted.to_csv(tmp_path / "p.csv", index=False)
+    again = pd.read_csv(tmp_path / "p.csv", keep_default_na=False)
+    assert (again[columns].to_numpy() == predicted[columns].to_numpy()).all()
+    assert [f"p_{name}" for name in again["predicted"]] == again[columns].idxmax(axis=1).tolist()
+
+
+def test_confusion_table_counts_every_image_once():
+    predicted, metrics, drawn = made(LABELS, LEAKED, sharp=0.2)
+    counts = tables.counts(drawn["confusion"], FOUR)
+    assert counts.to_numpy().sum() == len(LABELS) and counts.sum(axis=1).tolist() == [6, 5, 8, 6]
+    assert np.trace(counts) / len(LABELS) == metrics["all"]["accuracy"] < 1
+    assert len(drawn["confusion_clean"]) == metrics["clean"]["n"] == (predicted["leaked"] == "none").sum()
+
+
+def test_leakage_table_by_class_and_kind():
+    table = made([0, 0, 0, 1], ["none", "byte", "byte", "mirrored"])[2]["leakage"].set_index(["class", "kind"])[
+        "images"
+    ]
+    assert (table["glioma", "none"], table["glioma", "byte"], table["meningioma", "mirrored"]) == (1, 2, 1)
+    assert table["pituitary", "none"] == 0 and table.sum() == 4
+
+
+def test_curves_run_from_end_to_end():
+    drawn = made(LABELS, LEAKED, sharp=0.3)[2]
+    curve = drawn["roc"].query("images == 'all' and `class` == 'notumor'")
+    assert curve.iloc[0, 2:].tolist() == [0, 0] and curve.iloc[-1, 2:].tolist() == [1, 1]
+    area = np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"])
+    assert area == pytest.approx(made(LABELS, LEAKED, sharp=0.3)[1]["all"]["auc_of"]["notumor"], abs=1e-5)
+    recall = drawn["precision_recall"].query("images == 'clean' and `class` == 'glioma'")["recall"]
+    assert recall.is_monotonic_increasing and (recall.iloc[0], recall.iloc[-1]) == (0, 1)
+
+
+def test_long_curves_are_thinned_evenly_and_keep_their_ends():
+    x = np.linspace(0, 1, 5000)
+    kept = tables.thinned(x, np.sqrt(x), 200)
+    assert len(kept) <= 200 and (kept[0], kept[-1]) == (0, 4999)
+    steps = np.diff(x[kept]) + np.diff(np.sqrt(x)[kept])
+    assert steps.max() < 0.03  # of a length of 2
+    assert tables.thinned(x[:3], x[:3], 200).tolist() == [0, 1, 2]
+
+
+def test_histograms_count_every_image_once_however_sure():
+    table = made(LABELS, LEAKED, sharp=50)[2]["histograms"]
+    assert table[table["images"] == "all"].groupby("class")["n"].sum().reindex(FOUR).tolist() == [6, 5, 8, 6]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 258, 259, 260, 261, 262, 517, 518, 5000])
+def test_compressed_bytes_inflate_to_what_they_were(length):
+    random = np.random.default_rng(length)
+    runs = np.repeat(random.integers(0, 256, length), random.integers(1, 700, length)).astype(np.uint8)
+    for data in (np.full(length, 200, np.uint8), runs, random.integers(0, 256, length).astype(np.uint8)):
+        assert zlib.decompress(png.compress(data)) == data.tobytes()
+
+
+def test_png_holds_its_pixels_and_its_resolution():
+    few = np.random.default_rng(0).integers(0, 6, (31, 47, 3)).astype(np.uint8) * 51
+    image = Image.open(io.BytesIO(png.encode(few, 150)))
+    assert (np.asarray(image.convert("RGB")) == few).all()
+    assert image.info["dpi"] == pytest.approx((150, 150), abs=0.02)
+
+
+def test_of_many_colours_the_frequent_ones_are_exact_and_the_rare_ones_near():
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, :, 0] = np.arange(64) * 4
+    picture[:, :32] = [17, 99, 201]
+    picture[:32, 32:, 1] = np.arange(32)[:, None] * 8  # 1,024 shades
+    after = np.asarray(Image.open(io.BytesIO(png.encode(picture, 72))).convert("RGB"))
+    assert (after[:, :32] == picture[:, :32]).all() and np.abs(after.astype(int) - picture).max() < 32
+
+
+def test_png_bytes_do_not_depend_on_the_processor_or_on_zlib():
+    """The same bytes with every optional instruction set of NumPy and of the C library switched off."""
+    code = (
+        "import hashlib, numpy as np; from stages.evaluate.pictures import png; "
+        "print(hashlib.sha256(png.encode(np.random.default_rng(0).integers(0, 9, (50, 60, 3)).astype(np.uint8), 99)).hexdigest())"
+    )
+    seen = set()
+    for change in (
+        {},
+        {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX2,-FMA,-ERMS"},
+        {"OPENBLAS_CORETYPE": "Haswell"},
+    ):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | change
+        done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
+        seen.add(done.stdout)
+    assert len(seen) == 1
+
+
+def test_console_table_is_aligned_and_says_what_is_missing():
+    _, metrics, drawn = made(LABELS, "none")
+    lines = summary(metrics, tables.counts(drawn["confusion"], FOUR)).splitlines()
+    assert lines[0].split() == ["test", "images", "n", "accuracy", "95", "%", "interval", "macro", "F1", "macro", "AUC"]
+    assert lines[3].split() == ["leaked", "0", "-", "-", "-", "-"]
+    assert len({len(line) for line in lines[:4]}) == len({len(line) for line in lines[6:]}) == 1
+    assert lines[7].split()[0] == "glioma" and lines[7].split()[-1].endswith("%")
+
+
+def test_show_prints_what_the_stage_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _, metrics, drawn = made(LABELS, LEAKED)
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "metrics/test.json").write_text(json.dumps(metrics))
+    drawn["confusion"].to_csv("plots/confusion.csv", index=False)
+    assert brainmri(["show"]) == 0
+    assert capsys.readouterr().out == summary(metrics, tables.counts(drawn["confusion"], FOUR)) + "\n"
+    assert brainmri(["show", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == metrics
+
+
+def test_show_where_nothing_was_run_is_one_clear_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert brainmri(["show"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(show.METRICS) in error and "dvc repro" in error

@@ -1,0 +1,138 @@
+"""The verify stage as a person meets it: outputs, bad input in one line, the same bits for any number of workers."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from copying import VERIFY, derived, encoded, params, phantom
+
+from stages.files import InputError
+from stages.verify.study import examine_study
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "data/raw"
+    for split, shift in (("Training", 0), ("Testing", 6)):
+        for label, start in (("a", 0), ("b", 20)):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(6):
+                (folder / split / label / f"{number}.png").write_bytes(encoded(phantom(11, start + shift + number)))
+    (folder / "Testing/a/m.png").write_bytes(encoded(derived(phantom(11, 0), "mirrored_jpeg", 0)))
+    return folder
+
+
+def test_outputs_have_the_agreed_form(raw):
+    found = examine_study(raw, params(), 1)
+    assert found.manifest.columns.tolist() == [
+        "path",
+        "split",
+        "label",
+        "sha256",
+        "pixel_sha256",
+        "width",
+        "height",
+        "mode",
+        "format",
+        "status",
+        "group",
+        "twin_kind",
+        "twin_of",
+        "similarity",
+        "twin_in_training",
+        "twin_in_testing",
+    ]
+    assert found.manifest.path.is_monotonic_increasing
+    assert found.descriptors.shape == (25, 3, 256)
+    assert found.descriptors.dtype == np.int8
+    first = found.manifest.iloc[0]
+    assert first.sha256 == hashlib.sha256((raw / first.path).read_bytes()).hexdigest()
+    assert found.integrity["counts"]["Testing"] == {"a": 7, "b": 6, "all": 13}
+    assert found.integrity["leaked"]["by_class"]["a"]["mirrored"] == 1
+    json.dumps(found.integrity, allow_nan=False)
+
+
+def test_same_result_for_any_number_of_workers(raw):
+    one, three = (examine_study(raw, params(), workers) for workers in (1, 3))
+    assert one.manifest.to_csv() == three.manifest.to_csv()
+    assert one.pairs.to_csv() == three.pairs.to_csv()
+    assert one.integrity == three.integrity
+    assert np.array_equal(one.descriptors, three.descriptors)
+
+
+def test_index_and_exact_search_agree(raw):
+    few = VERIFY.twins.model_copy(update={"exact_up_to": 0})
+    exact, indexed = (examine_study(raw, params(twins=twins), 1) for twins in (VERIFY.twins, few))
+    assert exact.pairs.to_csv() == indexed.pairs.to_csv()
+
+
+def test_damaged_file_is_quarantined_by_name(raw):
+    (raw / "Training/b/bad.jpg").write_bytes(b"")
+    (raw / "Training/b/cut.png").write_bytes(encoded(phantom(11, 3))[:500])
+    found = examine_study(raw, params(max_quarantined=2), 1)
+    bad = found.manifest[found.manifest.status != "ok"]
+    assert bad.path.tolist() == ["Training/b/bad.jpg", "Training/b/cut.png"]
+    assert bad.status.tolist()[0] == "empty file (0 bytes)"
+    assert found.integrity["quarantined"] == 2
+    assert not found.descriptors[bad.index].any()
+
+
+def test_too_many_damaged_files_stop_the_run(raw):
+    (raw / "Training/b/bad.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"1 files cannot be used, at most 0 .*bad\.jpg: empty"):
+        examine_study(raw, params(), 1)
+
+
+def move(raw, old, new):
+    (raw / old).rename(raw / new)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda raw: move(raw, "Training/b", "Training/c"), "no folder 'b'; found a, c"),
+        (lambda raw: (raw / "Training/c").mkdir(), r"Training/c is not a class .*expected a, b"),
+        (lambda raw: move(raw, "Testing", "Tests"), "no folder 'Testing'"),
+        (lambda raw: [file.unlink() for file in (raw / "Testing/b").iterdir()], "Testing/b is empty"),
+        (lambda raw: (raw / "Testing/b/deeper").mkdir(), "deeper is not a file"),
+    ],
+)
+def test_unexpected_folders_are_one_clear_line(raw, spoil, line):
+    spoil(raw)
+    with pytest.raises(InputError, match=line) as error:
+        examine_study(raw, params(), 1)
+    assert "\n" not in str(error.value)
+
+
+def test_class_counts_are_asserted(raw):
+    examine_study(raw, params(expected={"Training": {"a": 6}, "Testing": {"a": 7, "b": 6}}), 1)
+    with pytest.raises(InputError, match="Training/a has 6 files, expected 5"):
+        examine_study(raw, params(expected={"Training": {"a": 5}}), 1)
+
+
+def test_stage_writes_all_outputs_and_fails_without_a_traceback(raw):
+    study = raw.parents[1]
+    text = json.dumps({"classes": ["a", "b"], "verify": VERIFY.model_dump()})
+    (study / "params.yaml").write_text(text)
+    command = [sys.executable, "-m", "stages.verify"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=study, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (study / "data").iterdir()) == [
+        "descriptors.npy",
+        "manifest.csv",
+        "pairs.csv",
+        "raw",
+    ]
+    assert json.loads((study / "metrics/integrity.json").read_text())["files"] == 25
+    (study / "params.yaml").write_text(text.replace('"similarity": 0.885', '"similarity": 7'))
+    failed = subprocess.run(command, cwd=study, env=environment, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.strip().splitlines() == [failed.stderr.strip()]
+    assert "verify.twins.similarity = 7" in failed.stderr
