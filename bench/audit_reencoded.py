@@ -57,14 +57,17 @@ def report(found, count: int, out: Path | None) -> None:
     twins = [f"Training/all/{number:06}.jpg" for number in range(count)]
     pairs = set(zip(found.pairs.path, found.pairs.twin, strict=True))
     pixels = table.pixel_sha256
-    first = {digest: path for path, digest in reversed(pixels[pixels.index.str.startswith("Training")].items())}
-    direct = sum((test, first[pixels[twin]]) in pairs or (test, twin) in pairs for test, twin in zip(tests, twins, strict=True))
+    first: dict[str, str] = {}
+    for path in twins:
+        first.setdefault(pixels[path], path)
+    known = list(zip(tests, twins, strict=True))
+    direct = sum((test, first[pixels[twin]]) in pairs or (test, twin) in pairs for test, twin in known)
     missed = [number for number in range(count) if not table.twin_in_training[tests[number]]]
-    result = {
+    result: dict[str, object] = {
         "pairs": count,
         "found_with_a_direct_twin": count - len(missed),
         "found_with_the_very_original_as_direct_twin": direct,
-        "in_one_group": sum(groups[test] == groups[twin] for test, twin in zip(tests, twins, strict=True)),
+        "in_one_group": sum(bool(groups[test] == groups[twin]) for test, twin in known),
         "share_found": round(1 - len(missed) / count, 6),
     }
     text = json.dumps(result, indent=2)

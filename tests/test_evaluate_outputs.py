@@ -48,13 +48,11 @@ LEAKED = ["none", "byte", "none", "copy", "mirrored"] * 5
 EDGES = {
     "as usual": (LABELS, LEAKED, FOUR),
     "a class absent": (LABELS[LABELS != 2], "none", FOUR),
-    "nothing leaked": (LABELS, "none", FOUR),
     "everything leaked": (LABELS, "byte", FOUR),
     "one image": ([1], "none", FOUR),
-    "one class": ([0, 0, 0], ["none", "none", "copy"], FOUR),
+    "one class, a kind of leak never heard of": ([0, 0, 0], ["none", "none", "traced"], FOUR),
     "two classes, odd names": ([0, 1, 1], ["none", "none", "copy"], ["$x_1$", 'a, "b"']),
-    "many classes, long names": (np.arange(60) % 20, "none", [f"a class with a long name {n}" for n in range(20)]),
-    "a kind of leak never heard of": (LABELS, ["none", "traced", "none", "byte", "rotated"] * 5, FOUR),
+    "many classes, long names": (np.arange(60) % 17, "none", [f"a class with a long name {n}" for n in range(17)]),
 }
 
 
@@ -162,7 +160,8 @@ def test_png_bytes_do_not_depend_on_the_processor_or_on_zlib():
     """The same bytes with every optional instruction set of NumPy and of the C library switched off."""
     code = (
         "import hashlib, numpy as np; from stages.evaluate.pictures import png; "
-        "print(hashlib.sha256(png.encode(np.random.default_rng(0).integers(0, 9, (50, 60, 3)).astype(np.uint8), 99)).hexdigest())"
+        "pixels = np.random.default_rng(0).integers(0, 9, (50, 60, 3)).astype(np.uint8); "
+        "print(hashlib.sha256(png.encode(pixels, 99)).hexdigest())"
     )
     seen = set()
     for change in (

@@ -93,7 +93,7 @@ def _download(url: str, sha256: str) -> Path:
         raise InputError(f"{url}: the file's sha256 is not {sha256}, which was asked for; it was discarded") from None
     except Exception as error:  # pooch lets each transport's own errors through
         raise InputError(
-            f"{url}: download failed ({' '.join(str(error).split())}); download it by hand and set BRAINMRI_IMAGENET to "
+            f"{url}: download failed ({' '.join(str(error).split())}); get it by hand and set BRAINMRI_IMAGENET to "
             "its absolute path, or set backbone.weights to random"
         ) from None
 

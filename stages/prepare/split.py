@@ -16,11 +16,15 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[st
 
     Parameters
     ----------
-    manifest : columns path, split, label, group, status, twin_kind, twin_in_training, twin_in_testing
-        What the verify stage found; rows whose status is not `ok` are left out.
-    split : the protocol, and the share of Training that validates
-    seed : of the choice of validation images
-    classes : those that must have images to train and to validate on
+    manifest
+        What the verify stage found: path, split, label, group, status, twin_kind, twin_in_training, twin_in_testing;
+        rows whose status is not `ok` are left out.
+    split
+        The protocol, and the share of Training that validates.
+    seed
+        Of the choice of validation images.
+    classes
+        Those that must have images to train and to validate on.
 
     Raises
     ------

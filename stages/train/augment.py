@@ -34,7 +34,7 @@ def augment(x: torch.Tensor, options: Augment, draws: np.random.Generator) -> to
 
 
 def affine(n: int, options: Augment, draws: np.random.Generator) -> np.ndarray | None:
-    """Return float32 [n, 2, 3] that map output to input positions in -1..1, as `affine_grid` takes them; None if at rest.
+    """Return float32 [n, 2, 3] that map output to input positions in -1..1, for `affine_grid`; None if all at rest.
 
     The same draws are made whatever is switched off, so one option does not change what another one does.
     """

@@ -80,7 +80,7 @@ def _halved(images: Images) -> Images:
 
 def _refined(fixed: Images, moving: Images, fit: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
     for _ in range(steps):
-        fit = np.clip(fit + _step(fixed, moving, fit), LIMITS[0], LIMITS[1])
+        fit = np.clip(fit + _step(fixed, moving, fit), LIMITS[0], LIMITS[1]).astype(np.float32)
     return fit
 
 

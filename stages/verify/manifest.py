@@ -16,7 +16,7 @@ COLUMNS = [
     *("path", "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status"),
     *("group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"),
 ]
-PAIR_COLUMNS = "path twin split twin_split label twin_label kind similarity".split()  # noqa: SIM905
+PAIR_COLUMNS = ["path", "twin", "split", "twin_split", "label", "twin_label", "kind", "similarity"]
 ORDER = ("byte", "pixel", *dict.fromkeys(KINDS))  # kinds of twins, the plainest first
 
 

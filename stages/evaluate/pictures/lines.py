@@ -90,7 +90,7 @@ def _classes(
 
 
 def _height(classes: list[str]) -> float:
-    return 5.5 if len(classes) <= INSIDE else 6 + 0.18 * len(classes) / _columns(classes)
+    return 5.5 if len(classes) <= INSIDE else 6.6 + 0.21 * len(classes) / _columns(classes)
 
 
 def _columns(classes: list[str]) -> int:
@@ -117,5 +117,5 @@ def _boxed(axes: Axes, corner: Axes) -> None:
 
 
 def _shares(axes: Axes, x: str, y: str) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=x, ylabel=y, aspect="equal")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=x, ylabel=y, aspect="equal", anchor="N")
     axes.grid(True)

@@ -23,7 +23,7 @@ END = 256
 
 
 def encode(pixels: NDArray[np.uint8], dots_per_inch: int) -> bytes:
-    """Return the PNG file of uint8 [H, W, 3], with a palette: areas and lines keep their colours, rare shades nearly."""
+    """Return the PNG file of uint8 [H, W, 3], with a palette: areas and lines keep their colours, shades nearly."""
     palette, places = indexed(pixels)
     height, width = places.shape
     above = np.vstack([np.zeros_like(places[:1]), places[:-1]])
@@ -41,7 +41,7 @@ def encode(pixels: NDArray[np.uint8], dots_per_inch: int) -> bytes:
 
 
 def indexed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a palette, [at most 256, 3], and the nearest colour in it of each pixel of [H, W, 3], as its place, [H, W].
+    """Return a palette, [at most 256, 3], and each pixel of [H, W, 3] as its nearest colour's place there, [H, W].
 
     The palette holds the 128 most frequent colours; and of the others, which are shades where letters and lines end,
     the most frequent of each 32 x 32 x 32 block of colours.

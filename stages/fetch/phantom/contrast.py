@@ -1,4 +1,4 @@
-"""How bright each tissue is: T1 with contrast agent, T2 and FLAIR, near enough for a radiologist to tell them apart."""
+"""How bright each tissue is: T1 with contrast medium, T2 and FLAIR, near enough for a radiologist to tell which."""
 
 from __future__ import annotations
 

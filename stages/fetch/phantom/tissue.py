@@ -1,6 +1,6 @@
 """What fills a head's outlines where there is no tumour: scalp, bone, folded cortex, ventricles, vessels.
 
-Some of it looks like a tumour on purpose: vessels and choroid plexus that take up contrast agent, lopsided ventricles,
+Some of it looks like a tumour on purpose: vessels and choroid plexus that take up contrast medium, lopsided ventricles,
 a healthy pituitary that is bright.
 """
 

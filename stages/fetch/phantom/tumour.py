@@ -64,7 +64,7 @@ def paint(draws: Draws, brush: Brush, head: Head, mass: Mass, kind: str, contras
 
 
 def _glioma(draws: Draws, brush: Brush, head: Head, mass: Mass, contrast: Contrast) -> None:
-    """Oedema that creeps along white matter, an irregular rim that takes up contrast agent, a dead core."""
+    """Oedema that creeps along white matter, an irregular rim that takes up contrast medium, a dead core."""
     r = mass.radius
     part = brush.grid.window(mass.x, mass.y, 2 * r)
     x, y = brush.grid.x[part], brush.grid.y[part]

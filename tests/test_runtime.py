@@ -1,0 +1,245 @@
+"""What surrounds a stage: workers, locks, threads, the line that a person reads, and dying with dvc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from working import square_of
+
+from stages import runtime
+from stages.files import InputError
+
+
+def python(code: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"} | environment,
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ends(pid: int, seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+@pytest.mark.parametrize("count", ["1", "2", "5"])
+def test_results_come_in_order_whatever_the_number_of_workers(monkeypatch, count: str):
+    monkeypatch.setenv("BRAINMRI_WORKERS", count)
+    assert list(runtime.in_order(square_of, range(40))) == [n * n for n in range(40)]
+    assert list(runtime.in_order(square_of, [])) == []
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_an_error_in_a_worker_is_the_same_error_here(monkeypatch, count: str):
+    monkeypatch.setenv("BRAINMRI_WORKERS", count)
+    with pytest.raises(InputError, match="99 is no number"):
+        list(runtime.in_order(square_of, [1, 99, 2]))
+
+
+def test_few_results_wait_however_many_items_there_are(monkeypatch):
+    monkeypatch.setenv("BRAINMRI_WORKERS", "2")
+    asked: list[int] = []
+
+    class Items(list[int]):
+        def __iter__(self):
+            for item in super().__iter__():
+                asked.append(item)
+                yield item
+
+    results = runtime.in_order(square_of, Items(range(50)))
+    next(results)
+    assert len(asked) <= 6
+    results.close()
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", "", "257"])
+def test_a_wrong_number_of_workers_is_refused(monkeypatch, wrong: str):
+    monkeypatch.setenv("BRAINMRI_WORKERS", wrong)
+    with pytest.raises(InputError, match="BRAINMRI_WORKERS"):
+        runtime.workers()
+
+
+def test_workers_end_when_their_owner_is_killed(tmp_path: Path):
+    code = (
+        "import os, time\nfrom stages import runtime\nfrom working import own_pid\n"
+        "if __name__ == '__main__':\n    for pid in runtime.in_order(own_pid, range(10000)): print(pid, flush=True)"
+    )
+    script = tmp_path / "owner.py"
+    script.write_text(code)
+    owner = python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", BRAINMRI_WORKERS="2")
+    assert owner.stdout is not None and owner.stderr is not None
+    pids = {int(owner.stdout.readline()) for _ in range(30)}
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    owner.stderr.close()
+    assert pids and os.getpid() not in pids
+    assert all(ends(pid) for pid in pids)
+
+
+def test_a_mistake_is_one_line_and_exit_status_1(capsys):
+    def main() -> None:
+        raise InputError("found this, expected that")
+
+    with pytest.raises(SystemExit) as end:
+        runtime.run("prepare", main)
+    assert end.value.code == "prepare: found this, expected that"
+
+
+@pytest.mark.parametrize("number", [28, 13, 30, 27])
+def test_a_full_or_closed_disk_is_one_line(number: int):
+    def main() -> None:
+        raise OSError(number, os.strerror(number), "data/prepared")
+
+    with pytest.raises(SystemExit) as end:
+        runtime.run("prepare", main)
+    assert "cannot write at data/prepared" in str(end.value.code) and "\n" not in str(end.value.code)
+
+
+def test_another_error_keeps_its_traceback():
+    def main() -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        runtime.run("prepare", main)
+
+
+def test_a_lock_is_held_by_one_and_dropped_with_its_process(tmp_path: Path):
+    lock = tmp_path / "logs" / "a.lock"
+    holder = python(
+        f"import time\nfrom stages import runtime\n"
+        f"with runtime.only_one({str(lock)!r}): print('held', flush=True); time.sleep(60)"
+    )
+    assert holder.stdout is not None and holder.stderr is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another run holds"), runtime.only_one(lock):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    holder.stderr.close()
+    with runtime.only_one(lock):
+        pass
+
+
+def test_worker_processes_do_not_keep_a_lock_whose_owner_was_killed(tmp_path: Path):
+    lock = tmp_path / "a.lock"
+    script = tmp_path / "owner.py"
+    script.write_text(
+        "from stages import runtime\nfrom working import own_pid\n"
+        "if __name__ == '__main__':\n"
+        f"    with runtime.only_one({str(lock)!r}):\n"
+        "        for pid in runtime.in_order(own_pid, range(10000)): print(pid, flush=True)"
+    )
+    owner = python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", BRAINMRI_WORKERS="2")
+    assert owner.stdout is not None and owner.stderr is not None
+    owner.stdout.readline()
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    owner.stderr.close()
+    with runtime.only_one(lock):
+        pass
+
+
+@pytest.mark.parametrize("killed", ["dvc", "shell"])
+def test_a_stage_ends_when_dvc_or_its_shell_is_killed(tmp_path: Path, killed: str):
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import os, time\nfrom stages import runtime\n"
+        "def main():\n    print(os.getpid(), os.getppid(), flush=True)\n    time.sleep(60)\n"
+        "runtime.run('train', main)\n"
+    )
+    command = f"{sys.executable} {stage}; true"  # `; true` keeps the shell from becoming the stage
+    dvc = python(f"import subprocess; subprocess.run({command!r}, shell=True)", DVC_ROOT=str(tmp_path))
+    assert dvc.stdout is not None and dvc.stderr is not None
+    pid, shell = map(int, dvc.stdout.readline().split())
+    time.sleep(0.5)
+    assert alive(pid) and shell != dvc.pid
+    os.kill(dvc.pid if killed == "dvc" else shell, signal.SIGKILL)
+    assert ends(pid)
+    dvc.wait()
+    dvc.stdout.close()
+    dvc.stderr.close()
+
+
+def test_outside_dvc_a_stage_outlives_its_parent(tmp_path: Path):
+    environment = {key: value for key, value in os.environ.items() if key != "DVC_ROOT"}
+    code = "import time\nfrom stages import runtime\nruntime.run('train', lambda: time.sleep(1) or print('done'))"
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -c \"{code}\" > {tmp_path}/out &"],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert done.returncode == 0
+    end = time.monotonic() + 20
+    while not ((tmp_path / "out").is_file() and (tmp_path / "out").read_text()) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert (tmp_path / "out").read_text() == "done\n"
+
+
+def test_draws_after_seeding_a_step_do_not_depend_on_earlier_draws():
+    runtime.seed_step(7, 3, 0, 5)
+    first = torch.rand(4)
+    torch.rand(1000)
+    runtime.seed_step(7, 3, 0, 5)
+    assert torch.equal(torch.rand(4), first)
+    for other in [(8, 3, 0, 5), (7, 3, 1, 5), (7, 3, 0, 6)]:
+        runtime.seed_step(*other)
+        assert not torch.equal(torch.rand(4), first)
+
+
+def test_as_many_threads_as_asked_for_also_on_fewer_cores():
+    before = torch.get_num_threads()
+    try:
+        runtime.limit_threads(7)
+        assert torch.get_num_threads() == 7
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_refused_and_never_replaced():
+    with pytest.raises(InputError, match="device = 'cuda': no usable NVIDIA GPU") as error:
+        runtime.device("cuda")
+    assert "\n" not in str(error.value)
+
+
+def test_importing_stages_after_numpy_without_pins_is_an_error():
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_MAX_CPU_ISA")}
+    done = subprocess.run(
+        [sys.executable, "-c", "import numpy, stages"],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "numpy was imported before `stages`" in done.stderr
+    pinned = "import stages, os; print(os.environ['ONEDNN_MAX_CPU_ISA'])"
+    done = subprocess.run(
+        [sys.executable, "-c", pinned], env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.stdout == "AVX2\n"
+
+
+def test_cpu_names_family_and_model():
+    assert "family" in runtime.cpu() and "model" in runtime.cpu() and "None" not in runtime.cpu()
