@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"brainmri: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        return 141
     except KeyboardInterrupt:
         return 130
 

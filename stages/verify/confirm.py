@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages.verify.describe import SIDE
 
-FAINTEST = 0.003  # mean square of the detail around a pixel, below which there is none
+FAINTEST = 0.001  # mean square of the detail around a pixel, below which there is none
 BLOCKS = 4  # a view is judged by 4 x 4 blocks
 OUTLINE = 0.8  # correlation of aligned descriptors below which no two pictures are the same
 LIMITS = np.array([[-0.25, 0.8, -0.25, 0.8], [0.25, 1.25, 0.25, 1.25]], np.float32)  # see `align`
@@ -130,9 +130,9 @@ def _weights(at: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def agreement(a: Images, b: Images, inside: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return the correlation of two views' detail over the whole and of the third-worst block, within both."""
-    a, b = a - _blurred(a), b - _blurred(b)
+    (a, has_a), (b, has_b) = _detail(a), _detail(b)
     # What is clipped to white or black in one of the two has no detail left there to agree with.
-    both = inside & (_blurred(a * a) > FAINTEST) & (_blurred(b * b) > FAINTEST)
+    both = inside & has_a & has_b
     a, b = a * both, b * both
     ab, aa, bb = _block_sums(a * b), _block_sums(a * a), _block_sums(b * b)
     whole = ab.sum(axis=1) / np.sqrt(np.maximum(aa.sum(axis=1) * bb.sum(axis=1), 1e-6))
@@ -140,6 +140,18 @@ def agreement(a: Images, b: Images, inside: NDArray[np.bool_]) -> tuple[Floats, 
     share = np.minimum(*(each / np.maximum(each.mean(axis=1, keepdims=True), 1e-6) for each in (aa, bb)))
     judged = np.where(share > 0.15, blocks, 1.0)  # a block without detail of its own proves nothing
     return np.round(whole, 4), np.round(np.sort(judged, axis=1)[:, 2], 4)
+
+
+def _detail(images: Images) -> tuple[Images, NDArray[np.bool_]]:
+    """Return how each pixel stands out from its four neighbours, and where anything does.
+
+    It is divided by how much its surroundings do, so that sharpening and softening change it little.
+    """
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1)], mode="edge")
+    around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
+    detail = images - around / 4
+    energy = _blurred(detail * detail)
+    return detail / (np.sqrt(energy) + np.float32(0.05)), energy > FAINTEST
 
 
 def _blurred(images: Images) -> Images:
