@@ -15,13 +15,14 @@ STUDIES = {
     "studies/nickparvar-leakfree": "the same, trained without the copies of test images",
     ".": "phantoms (the default study)",
 }
-BLOCK = re.compile(r"(?<=<!-- results: written by `brainmri readme` -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
+BEGIN, END = "<!-- results: written by `brainmri readme` -->\n", "<!-- end of results -->"
+BLOCK = re.compile(f"(?<={BEGIN}).*?(?={END})", re.DOTALL)
 ROOT = Path(__file__).parent.parent
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the command."""
-    parser = subparsers.add_parser("readme", help="write the README's results from the studies' metrics", description=__doc__)
+    parser = subparsers.add_parser("readme", help="write the README's results from the metrics", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the README is behind")
     parser.set_defaults(run=run)
 
@@ -41,17 +42,27 @@ def run(args: argparse.Namespace) -> int:
 
 def results(root: Path) -> str:
     """Return the table of scores and the one of copies, as Markdown."""
-    lines = ["| study | all test images | without a copy in training | copies of training images |", "|---|---|---|---|"]
+    lines = [
+        "| study | all test images | without a copy in training | copies of training images |",
+        "|---|---|---|---|",
+    ]
     for folder, title in STUDIES.items():
         metrics = _read(root / folder / "metrics/test.json")
-        lines.append(f"| [{title}]({folder}) | " + " | ".join(_accuracy(metrics[group]) for group in ("all", "clean", "leaked")) + " |")
-    return "\n".join([*lines, "", *_copies(_read(root / "studies/nickparvar/metrics/integrity.json")["leaked"]), ""])
+        lines.append(_row(f"[{title}]({folder})", *(_accuracy(metrics[group]) for group in ("all", "clean", "leaked"))))
+    copies = _read(root / "studies/nickparvar/metrics/integrity.json")["leaked"]
+    return "\n".join([*lines, "", *_copies(copies), ""])
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _accuracy(group: dict[str, Any]) -> str:
     if not group["n"]:
         return "none"
-    return f"**{group['accuracy']:.2%}** ({group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}, n = {group['n']:,})"
+    return (
+        f"**{group['accuracy']:.2%}** ({group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}, n = {group['n']:,})"
+    )
 
 
 def _copies(leaked: dict[str, Any]) -> list[str]:
@@ -59,9 +70,11 @@ def _copies(leaked: dict[str, Any]) -> list[str]:
     kinds = ["byte", "pixel", "copy", "mirrored", "rotated", "all"]
     rows = {**leaked["by_class"], "all": leaked["by_kind"]}
     return [
-        "| test images that are copies | same bytes | same pixels | re-encoded, rescaled | mirrored | otherwise turned | together |",
+        _row(
+            "copies among test images", "same bytes", "same pixels", "re-encoded, rescaled", "mirrored", "turned", "all"
+        ),
         "|---|---|---|---|---|---|---|",
-        *(f"| {name} | " + " | ".join(f"{row[kind]:,}" for kind in kinds) + " |" for name, row in rows.items()),
+        *(_row(name, *(f"{row[kind]:,}" for kind in kinds)) for name, row in rows.items()),
     ]
 
 

@@ -96,7 +96,7 @@ def checkout(root: Path, rev: str, clone: Path) -> str:
 
 
 def repro(study: Path, committed: dict[str, Any], console: Any) -> tuple[bool, list[str]]:
-    """Run every stage of `study` by force, with an empty cache; return (whether one failed, stages that did not run)."""
+    """Run every stage of `study` by force, with an empty cache; return (did one fail, stages that did not run)."""
     ran: list[str] = []
     command = [sys.executable, "-m", "dvc", "repro", "--force"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -124,7 +124,7 @@ def compare(committed: dict[str, Any], now: dict[str, Any]) -> list[Output]:
 
 
 def other_versions(lock: Path) -> dict[str, str]:
-    """Return the packages installed here in another version than the lock file names: `{name: "locked -> installed"}`."""
+    """Return packages installed in another version than the lock file names: `{name: "locked -> installed"}`."""
     found = {}
     for name, locked in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(), re.MULTILINE):
         try:

@@ -97,7 +97,7 @@ def files() -> dict[str, bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     rgba = Image.merge("RGBA", [grey, grey, grey, Image.new("L", grey.size, 255)])
-    sixteen = Image.fromarray((ramp().astype(np.uint16) * 257))
+    sixteen = Image.fromarray(ramp().astype(np.uint16) * 257)
     return {
         "grey": encoded(grey),
         "rgb": encoded(grey.convert("RGB")),

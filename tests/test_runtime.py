@@ -187,7 +187,7 @@ def test_outside_dvc_a_stage_outlives_its_parent(tmp_path: Path):
     environment = {key: value for key, value in os.environ.items() if key != "DVC_ROOT"}
     code = "import time\nfrom stages import runtime\nruntime.run('train', lambda: time.sleep(1) or print('done'))"
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -c \"{code}\" > {tmp_path}/out &"],
+        ["sh", "-c", f'{sys.executable} -c "{code}" > {tmp_path}/out &'],
         env=environment | {"PYTHONPATH": str(ROOT)},
         check=True,
     )

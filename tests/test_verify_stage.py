@@ -131,7 +131,7 @@ def test_stage_writes_all_outputs_and_fails_without_a_traceback(raw):
         "raw",
     ]
     assert json.loads((study / "metrics/integrity.json").read_text())["files"] == 25
-    (study / "params.yaml").write_text(text.replace('"similarity": 0.85', '"similarity": 7'))
+    (study / "params.yaml").write_text(text.replace('"similarity": 0.84', '"similarity": 7'))
     failed = subprocess.run(command, cwd=study, env=environment, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines() == [failed.stderr.strip()]

@@ -88,5 +88,3 @@ class Forgetful(Store):
 
 def nowhere() -> Store:
     return Forgetful(Path("nowhere"), "0" * 64)
-
-

@@ -13,19 +13,26 @@ from PIL import Image
 STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #5d6877; --line: #d9dee5; --tint: #f4f6f8; --mark: #0b5cad; }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem;
-       overflow-wrap: anywhere; }
-h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top: 1px solid var(--line);
-     padding-top: 1rem; }
-p, li { max-width: 46rem; } .soft, figcaption, caption { color: var(--soft); font-size: .875rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
-caption { text-align: left; padding-bottom: .3rem; } th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line);
-     text-align: right; white-space: nowrap; } th:first-child, td:first-child { text-align: left; } thead th { background: var(--tint); }
-img { max-width: 100%; height: auto; } figure { margin: 1rem 0; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem; margin: 0 auto;
+  padding: 1.5rem 1rem 4rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; line-height: 1.2; }
+h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
+p, li { max-width: 46rem; }
+.soft, figcaption, caption { color: var(--soft); font-size: .875rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
+caption { text-align: left; padding-bottom: .3rem; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { background: var(--tint); }
+img { max-width: 100%; height: auto; }
+figure { margin: 1rem 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }
 .card { border: 1px solid var(--line); border-radius: .4rem; padding: .6rem; font-size: .8rem; break-inside: avoid; }
-.card .side { display: flex; gap: .4rem; } .card img { width: 50%; min-width: 0; flex: 1; background: #000; object-fit: contain;
-     image-rendering: auto; } .card.one img { width: 100%; max-height: 14rem; } .kind { color: var(--mark); font-weight: 600; }
+.card .side { display: flex; gap: .4rem; }
+.card img { width: 50%; min-width: 0; flex: 1; background: #000; object-fit: contain; }
+.card.one img { width: 100%; max-height: 14rem; }
+.kind { color: var(--mark); font-weight: 600; }
 code { background: var(--tint); padding: .1rem .3rem; border-radius: .2rem; font-size: .875em; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } }
 """
@@ -76,8 +83,8 @@ def pair_card(left: np.ndarray, right: np.ndarray, kind: str, similarity: float,
         for grey, name in zip((left, right), names, strict=True)
     )
     return (
-        f'<div class="card"><div class="side">{images}</div><span class="kind">{escape(kind)}</span>, similarity {similarity:.4f}'
-        f"<br>{escape(names[0])}<br>{escape(names[1])}</div>"
+        f'<div class="card"><div class="side">{images}</div><span class="kind">{escape(kind)}</span>, '
+        f"similarity {similarity:.4f}<br>{escape(names[0])}<br>{escape(names[1])}</div>"
     )
 
 

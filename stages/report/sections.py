@@ -74,7 +74,7 @@ def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
 
 
 def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, float] | None) -> str:
-    """Return the table of scores for all, clean and leaked test images, beside published figures where there are any."""
+    notes = [page.paragraph(f"There is no {name} test image: no score.") for name in groups if not metrics[name]["n"]]
     groups = ["all", "clean", "leaked"]
     head = ["", *(["published"] if published else []), *(f"{name} (n = {metrics[name]['n']})" for name in groups)]
     names = SCORES | {f"sensitivity.{name}": f"sensitivity, {name}" for name in classes}
@@ -107,7 +107,7 @@ def errors(predictions: pd.DataFrame, classes: list[str], count: int, read: Read
     text = (
         "The clean test images that the network was most sure of and wrong about."
         if items
-        else "No clean test image was classified wrongly."
+        else "No clean test image was wrong."
     )
     return page.section("The most confident errors", page.paragraph(text), page.cards(items))
 
@@ -119,7 +119,10 @@ def pairs(crossing: pd.DataFrame, count: int, read: Read) -> str:
         page.pair_card(read(row.path), read(row.twin), row.kind, row.similarity, (row.path, row.twin))
         for row in shown.itertuples()
     ]
-    text = f"{len(items)} of {len(crossing)} pairs of a test image (left) and a training image (right), the least similar of each kind first."
+    text = (
+        f"{len(items)} of {len(crossing)} pairs of a test image (left) and a training image (right), "
+        "the least similar of each kind first."
+    )
     return page.section("Copies, side by side", page.paragraph(text), page.cards(items))
 
 
@@ -128,15 +131,6 @@ def gallery(crossing: pd.DataFrame, count: int) -> pd.DataFrame:
     order = crossing.sort_values(["similarity", "path", "twin"])
     order = order.assign(turn=order.groupby("kind").cumcount())
     return order.sort_values(["turn", "kind", "path"])[:count].sort_values(["kind", "similarity", "path"])
-
-
-def remake(study: str) -> str:
-    """Return the commands that re-make this page."""
-    return page.section(
-        "Make it again",
-        page.paragraph("In the study's folder, at the commit that this page belongs to:"),
-        f"<pre><code>{study}</code></pre>",
-    )
 
 
 def _figure(group: dict[str, Any], key: str) -> str:

@@ -1,0 +1,67 @@
+"""The page that a person reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.report import page, sections
+
+CLASSES = ["glioma", "notumor"]
+
+
+def read(path: str) -> np.ndarray:
+    return np.full((20, 30), 99, np.uint8)
+
+
+def test_page_of_a_real_run_asks_nothing_of_the_network(tiny_study: Path):
+    html = (tiny_study / "report/index.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:)', html) == []
+    assert "http" not in re.sub(r'src="data:[^"]*"', "", html)
+    assert html.count("<img ") >= 7
+
+
+def test_gallery_shows_every_kind_and_the_least_similar_first():
+    pairs = pd.DataFrame(
+        [
+            (f"Testing/a/{i}", f"Training/a/{i}", kind, s)
+            for i, (kind, s) in enumerate(
+                [("copy", 0.99), ("copy", 0.91), ("copy", 0.95), ("mirrored", 0.93), ("byte", 1.0)]
+            )
+        ],
+        columns=["path", "twin", "kind", "similarity"],
+    )
+    shown = sections.gallery(pairs, 4)
+    assert sorted(shown["kind"]) == ["byte", "copy", "copy", "mirrored"]
+    assert shown[shown["kind"] == "copy"]["similarity"].tolist() == [0.91, 0.95]
+
+
+def test_most_confident_error_on_a_clean_image_comes_first_and_leaked_ones_are_not_shown():
+    predictions = pd.DataFrame(
+        [
+            ("a.jpg", "glioma", "notumor", "none", 0.3, 0.7),
+            ("b.jpg", "glioma", "notumor", "none", 0.1, 0.9),
+            ("c.jpg", "glioma", "notumor", "byte", 0.0, 1.0),
+            ("d.jpg", "glioma", "glioma", "none", 1.0, 0.0),
+        ],
+        columns=["path", "label", "predicted", "leaked", "p_glioma", "p_notumor"],
+    )
+    html = sections.errors(predictions, CLASSES, 5, read)
+    assert html.index("b.jpg") < html.index("a.jpg")
+    assert "c.jpg" not in html and "d.jpg" not in html
+
+
+def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
+    group = {"n": 4, "accuracy": 0.75, "accuracy_low": 0.3, "accuracy_high": 0.95, "sensitivity": {"glioma": 0.5}}
+    html = sections.scores(
+        {"all": group, "clean": group, "leaked": {"n": 0}}, CLASSES, {"accuracy": 0.9886, "sensitivity.glioma": 0.97}
+    )
+    assert "There is no leaked test image" in html
+    assert "0.9886" in html and "0.7500 [0.3000, 0.9500]" in html and "0.9700" in html
+
+
+def test_names_cannot_become_markup():
+    assert "<script>" not in page.image_card(read(""), "x", "<script>alert(1)</script>.jpg")
