@@ -2,7 +2,8 @@
 
 Measured in a fresh clone of HEAD: `dvc repro` of the default study with every stage forced and an empty cache,
 `dvc repro` with nothing to do, and, where --source is given, fetch, verify and prepare of studies/nickparvar.
-Medians, with the least and the most; peak memory is that of the largest single process. Writes bench/results/pipeline.json.
+Medians, with the least and the most; peak memory is that of the largest single process.
+Writes bench/results/pipeline.json.
 """
 
 from __future__ import annotations

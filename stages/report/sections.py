@@ -74,7 +74,7 @@ def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
 
 
 def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, float] | None) -> str:
-    notes = [page.paragraph(f"There is no {name} test image: no score.") for name in groups if not metrics[name]["n"]]
+    """Return the scores of all, clean and leaked test images, beside published figures where there are any."""
     groups = ["all", "clean", "leaked"]
     head = ["", *(["published"] if published else []), *(f"{name} (n = {metrics[name]['n']})" for name in groups)]
     names = SCORES | {f"sensitivity.{name}": f"sensitivity, {name}" for name in classes}
