@@ -3,8 +3,8 @@
     python bench/audit_thresholds.py [--development 1 2 3] [--unseen 5001 5002 5003 5004 5005]
                                      [--out bench/results/audit_thresholds.json] [--plot docs/audit-similarity.png]
 
-For each seed: 100 phantoms in Training; in Testing copies of 50 of them, each made in every way of tests/copying.py, and
-100 other phantoms. Thresholds were chosen on development seeds (and on neighbouring slices of real heads, see
+For each seed: 100 phantoms in Training; in Testing copies of 50 of them, each made in every way of tests/copying.py,
+and 100 other phantoms. Thresholds were chosen on development seeds (and on neighbouring slices of real heads, see
 docs/audit.md); recall and precision are of the unseen ones.
 """
 
@@ -33,7 +33,7 @@ PICTURES, COPIED = 100, 50
 
 
 def plant(folder: Path, seed: int) -> dict[str, tuple[str, str]]:
-    """Write one seed's files; return for each planted copy the training file it shows, and the kind it must be called."""
+    """Write one seed's files; return for each planted copy the training file it shows and what it must be called."""
     for split in ("Training", "Testing"):
         for label in ("copied", "other"):
             (folder / split / label).mkdir(parents=True)
@@ -58,7 +58,9 @@ def measure(seed: int, params: Params) -> dict[str, Any]:
     true = {way: [] for way in WAYS}
     for path, (source, kind) in truth.items():
         row = table.loc[path]
-        hit = row.twin_of == source and row.twin_kind == kind
+        # A gain of nearly 1 leaves every pixel as it was: that is called what it is.
+        kinds = ("copy", "byte", "pixel") if kind == "copy" else (kind,)
+        hit = row.twin_of == source and row.twin_kind in kinds
         true[path.split("/")[2].rsplit("-", 1)[0]].append((hit, float(row.similarity or -1)))
     others = table[table.index.str.startswith("Testing/other")]
     return {

@@ -22,8 +22,15 @@ NAMES = list(CLASSES)
 
 
 def settings(**changes):
-    values = {"train_per_class": 6, "test_per_class": 4, "min_side": 90, "max_side": 130, "visibility": 1.0,
-              "noise": 0.06, "copies": {"byte": 3, "recoded": 4, "contrast": 4, "mirrored": 4}}
+    values = {
+        "train_per_class": 6,
+        "test_per_class": 4,
+        "min_side": 90,
+        "max_side": 130,
+        "visibility": 1.0,
+        "noise": 0.06,
+        "copies": {"byte": 3, "recoded": 4, "contrast": 4, "mirrored": 4},
+    }
     return PhantomParams(**(values | changes))
 
 
@@ -80,8 +87,14 @@ print(sum(__cpu_features__[name] for name in __cpu_dispatch__), digest.hexdigest
 
 def digest_without(features):
     code = DIGEST.format(features=features, classes=NAMES)
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True,
-                         cwd=Path(__file__).parent.parent, env={**os.environ, "PYTHONPATH": "."})
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
     return run.stdout.split()
 
 
@@ -141,8 +154,19 @@ def test_copies_are_what_their_kind_says():
 
 
 def test_names_tell_neither_copies_nor_order():
-    planned = [file for file in plan(NAMES, 7, settings(test_per_class=150, train_per_class=150,
-               copies={"byte": 75, "recoded": 75, "contrast": 75, "mirrored": 75})) if file.split == "Testing"]
+    planned = [
+        file
+        for file in plan(
+            NAMES,
+            7,
+            settings(
+                test_per_class=150,
+                train_per_class=150,
+                copies={"byte": 75, "recoded": 75, "contrast": 75, "mirrored": 75},
+            ),
+        )
+        if file.split == "Testing"
+    ]
     assert all(re.fullmatch(r"Testing/[a-z]+/[0-9a-f]{16}\.bmp", file.path(7)) for file in planned)
     ranked = sorted(planned, key=lambda file: file.path(7).rsplit("/", 1)[1])
     places = [place / len(ranked) for place, file in enumerate(ranked) if file.kind]
@@ -161,8 +185,10 @@ def test_more_images_leave_those_there_as_they_were():
 
 @pytest.mark.parametrize("label", NAMES)
 def test_seed_split_and_number_each_make_another_picture(label):
-    pictures = [picture(*key, settings()) for key in ((0, False, label, 0), (1, False, label, 0), (0, True, label, 0),
-                                                      (0, False, label, 1))]
+    pictures = [
+        picture(*key, settings())
+        for key in ((0, False, label, 0), (1, False, label, 0), (0, True, label, 0), (0, False, label, 1))
+    ]
     assert len({image.tobytes() for image in pictures}) == 4
 
 
@@ -245,8 +271,17 @@ def test_more_copies_than_training_images_are_refused(byte, classes):
     assert plan(classes, 0, settings(copies={"byte": byte - 1, **none}))
 
 
-@pytest.mark.parametrize("change", [{"min_side": 140}, {"noise": -0.1}, {"train_per_class": 0}, {"max_side": 99999},
-                                    {"copies": {"byte": -1, "recoded": 0, "contrast": 0, "mirrored": 0}}, {"typo": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"min_side": 140},
+        {"noise": -0.1},
+        {"train_per_class": 0},
+        {"max_side": 99999},
+        {"copies": {"byte": -1, "recoded": 0, "contrast": 0, "mirrored": 0}},
+        {"typo": 1},
+    ],
+)
 def test_parameters_out_of_bounds_are_refused(change):
     with pytest.raises(ValidationError):
         settings(**change)

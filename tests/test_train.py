@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def test_the_learning_rate_warms_up_linearly_then_falls_as_a_cosine():
     factors = [schedule.lr_factor(step, 100, 10) for step in range(100)]
     assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert factors[10] == 1 and factors[55] == pytest.approx(0.5)
-    assert all(later < earlier for earlier, later in zip(factors[10:], factors[11:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(factors[10:]))
     assert 0 < factors[99] < 0.001
 
 

@@ -52,7 +52,7 @@ def _train(chosen: Params) -> None:
     model = network.build(len(meta.classes), chosen.train.dropout)
     network.fit(model, network.read_tensors("models/init.safetensors")[0], "models/init.safetensors")
     trainer = Trainer(model, train, val, chosen, meta.mean, meta.std)
-    made_by = fingerprint(chosen.model_dump(mode="json"), INPUTS, CODE, _device_name(trainer.device))
+    made_by = fingerprint(chosen.model_dump(mode="json"), INPUTS, CODE, _device_name(trainer.device, chosen.precision))
     store = Store(beside_cache(Path.cwd()), made_by)
     with runtime.only_one(store.folder.with_suffix(".lock")):
         found = store.newest()
@@ -92,8 +92,11 @@ def _params_digest(chosen: Params) -> str:
     return hashlib.sha256(json.dumps(chosen.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+def _device_name(device: torch.device, precision: runtime.Precision) -> str:
+    """Return what a checkpoint may not change: the GPU, and where the CPU's own kernels are used the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return runtime.cpu() if precision == "bf16" else "cpu"
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def align(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> tuple[Imag
     unknowns, with positions from -1 to 1 across a view: shift and stretch along y, shift and stretch along x.
     """
     fit = _refined(_halved(fixed), _halved(moving), fit, 2)
-    return _resample(moving, _refined(fixed, moving, fit, 1))
+    fit = _refined(fixed, moving, fit, 1)
+    # To 1/128 pixel, so that the last bits of the sums above move no pixel.
+    return _resample(moving, np.asarray(np.rint(fit * 4096) / 4096, np.float32))
 
 
 def _halved(images: Images) -> Images:
@@ -110,7 +112,7 @@ def _slopes(images: Images, axis: int) -> Images:
 
 def _places(side: int) -> NDArray[np.float32]:
     """Return the positions of pixel centres, float32 [side], from -1 to 1."""
-    return (np.arange(side, dtype=np.float32) * 2 + 1) / side - 1
+    return np.asarray((np.arange(side) * 2 + 1) / side - 1, np.float32)
 
 
 def _resample(images: Images, fit: NDArray[np.float32]) -> tuple[Images, NDArray[np.bool_]]:

@@ -97,12 +97,12 @@ def _busy(lines: NDArray[np.uint8], outliers: int, least: int) -> tuple[int, int
     count = lines.shape[1]
     if count == 0:
         return None
-    ordered, apart = np.sort(lines, axis=1), min(outliers, (count - 1) // 2)
     if outliers:
+        ordered, apart = np.sort(lines, axis=1), min(outliers, (count - 1) // 2)
         middle = ordered[:, count // 2].astype(np.int16)
         spread = np.maximum(ordered[:, -1 - apart] - middle, middle - ordered[:, apart])
     else:
-        spread = ordered[:, -1] - ordered[:, 0]
+        spread = lines.max(axis=1) - lines.min(axis=1)
     found = np.nonzero(spread > least)[0]
     return (int(found[0]), int(found[-1]) + 1) if found.size else None
 
@@ -174,17 +174,13 @@ def normalised(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
 
 def local_moments(levels: NDArray[np.int64], reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of each pixel's (2 reach + 1)-square, edges repeated: float64 [N, H, W]."""
-    count = (2 * reach + 1) ** 2
-    total, squares = _window_sums(levels, reach), _window_sums(levels * levels, reach)
-    return total / count, np.sqrt(np.maximum(squares * count - total * total, 0)) / count
+    side = 2 * reach + 1
+    padded = np.pad(levels, ((0, 0), (reach + 1, reach), (reach + 1, reach)), mode="edge")
+    total, squares = _window_sums(padded, side), _window_sums(padded * padded, side)
+    return total / side**2, np.sqrt(np.maximum(squares * side**2 - total * total, 0)) / side**2
 
 
-def _window_sums(levels: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
-    for axis in (1, 2):
-        margins = [(0, 0), (0, 0), (0, 0)]
-        margins[axis] = (reach + 1, reach)
-        running = np.pad(levels, margins, mode="edge").cumsum(axis=axis)
-        ends, starts = ([slice(None)] * 3 for _ in range(2))
-        ends[axis], starts[axis] = slice(2 * reach + 1, None), slice(None, -2 * reach - 1)
-        levels = running[tuple(ends)] - running[tuple(starts)]
-    return levels
+def _window_sums(padded: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+    rows = padded.cumsum(axis=1)
+    columns = (rows[:, side:] - rows[:, :-side]).cumsum(axis=2)
+    return np.asarray(columns[:, :, side:] - columns[:, :, :-side])

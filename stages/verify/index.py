@@ -1,8 +1,8 @@
 """Nearest neighbours among very many descriptors, without comparing all with all.
 
-An inverted file (Jegou et al. 2011; faiss IndexIVFFlat): descriptors are put into about 4 sqrt(N) clusters, and a query
-is compared with those of the nearest PROBES clusters alone, so the work grows as N ** 1.5. Every query is asked in all
-eight turns, and a pair can be found from either side. Products are of integers below 2**24 and thus exact.
+An inverted file (Jegou et al. 2011; faiss IndexIVFScalarQuantizer): descriptors are put into about 4 sqrt(N) clusters,
+and a query is compared with those of the nearest PROBES clusters alone, so the work grows as N ** 1.5. Every query is
+asked in all eight turns, and a pair can be found from either side. Products are of integers below 2**24, thus exact.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stages.verify.describe import CELLS, UNIT
 from stages.verify.turns import TURNS, turned
 
-PROBES = 24
+PROBES = 12
 THREADS = 2  # always, whatever the cores: what k-means sums up must not depend on the machine
 QUERIES = 8192  # at a time
 SAMPLE = 64  # descriptors a cluster that k-means sees
@@ -30,7 +30,15 @@ def search(queries: Descriptors, stored: Descriptors, k: int, floor: float) -> I
 
     faiss.omp_set_num_threads(THREADS)
     clusters = max(1, int(4 * len(stored) ** 0.5))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(CELLS * CELLS), CELLS * CELLS, clusters, faiss.METRIC_INNER_PRODUCT)
+    # int8 as it is, not quantised again: a quarter of the memory to read, which is what takes the time.
+    index = faiss.IndexIVFScalarQuantizer(
+        faiss.IndexFlatIP(CELLS * CELLS),
+        CELLS * CELLS,
+        clusters,
+        faiss.ScalarQuantizer.QT_8bit_direct_signed,
+        faiss.METRIC_INNER_PRODUCT,
+        False,  # by_residual: products of the descriptors themselves are wanted
+    )
     index.cp.seed, index.cp.niter, index.cp.max_points_per_centroid = 1, 10, SAMPLE
     index.cp.min_points_per_centroid = 1
     step = max(1, len(stored) // (SAMPLE * clusters))

@@ -36,8 +36,6 @@ class Head:
         return self.cerebrum if self.hindbrain is None else np.minimum(self.cerebrum, self.hindbrain)
 
 
-
-
 def outlines(draws: Draws, grid: Grid, plane: str, level: str) -> Head:
     """Return the outlines of one slice."""
     return {"axial": _axial, "coronal": _coronal, "sagittal": _sagittal}[plane](draws, grid, level)
@@ -83,8 +81,11 @@ def _coronal(draws: Draws, grid: Grid, level: str) -> Head:
 
 def _sagittal(draws: Draws, grid: Grid, level: str) -> Head:
     cap = Spot(0.06, -0.3, draws.uniform(0.78, 0.86), draws.uniform(0.6, 0.68))
-    face = union(ellipse(grid.x, grid.y, Spot(-0.45, 0.38, 0.33, draws.uniform(0.42, 0.55))),
-                 ellipse(grid.x, grid.y, Spot(-0.82, draws.uniform(0.22, 0.34), 0.12, 0.16, -0.3)), 0.1)
+    face = union(
+        ellipse(grid.x, grid.y, Spot(-0.45, 0.38, 0.33, draws.uniform(0.42, 0.55))),
+        ellipse(grid.x, grid.y, Spot(-0.82, draws.uniform(0.22, 0.34), 0.12, 0.16, -0.3)),
+        0.1,
+    )
     neck = ellipse(grid.x, grid.y, Spot(0.2, 0.62, draws.uniform(0.38, 0.5), 0.75, 0.1))
     head = union(union(ellipse(grid.x, grid.y, cap), face, 0.2), neck, 0.25)
     scalp, bone = draws.uniform(0.035, 0.09), draws.uniform(0.045, 0.085)

@@ -51,9 +51,12 @@ def plan(classes: list[str], seed: int, params: PhantomParams) -> list[Planned]:
         For a class that cannot be drawn, or more copies than there are training images.
     """
     _check(classes)
-    fresh = [Planned(split, label, number)
-             for split, count in (("Training", params.train_per_class), ("Testing", params.test_per_class))
-             for label in sorted(classes) for number in range(count)]
+    fresh = [
+        Planned(split, label, number)
+        for split, count in (("Training", params.train_per_class), ("Testing", params.test_per_class))
+        for label in sorted(classes)
+        for number in range(count)
+    ]
     return fresh + _planted(sorted(classes), seed, params)
 
 
@@ -107,8 +110,10 @@ def _planted(labels: Sequence[str], seed: int, params: PhantomParams) -> list[Pl
     kinds = [kind for kind in KINDS for _ in range(getattr(params.copies, kind))]
     room = len(labels) * params.train_per_class
     if len(kinds) > room:
-        raise InputError(f"fetch.phantom.copies: {len(kinds)} copies of {room} training images asked for, and each is "
-                         "copied once at most: plant fewer, or raise train_per_class")
+        raise InputError(
+            f"fetch.phantom.copies: {len(kinds)} copies of {room} training images asked for, and each is "
+            "copied once at most: plant fewer, or raise train_per_class"
+        )
     orders = {label: Draws(seed, SOURCES, CLASSES.index(label)).shuffled(params.train_per_class) for label in labels}
     copies = []
     for place, kind in enumerate(kinds):
@@ -121,7 +126,9 @@ def _planted(labels: Sequence[str], seed: int, params: PhantomParams) -> list[Pl
 def _check(classes: list[str]) -> None:
     unknown = [label for label in classes if label not in CLASSES]
     if unknown:
-        raise InputError(f"classes: phantoms of {unknown[0]!r} cannot be drawn; known are {', '.join(CLASSES)}: "
-                         "correct it, or use another fetch.source")
+        raise InputError(
+            f"classes: phantoms of {unknown[0]!r} cannot be drawn; known are {', '.join(CLASSES)}: "
+            "correct it, or use another fetch.source"
+        )
     if len(set(classes)) < len(classes):
         raise InputError(f"classes: {', '.join(classes)} names a class twice: name each once")

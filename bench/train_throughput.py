@@ -1,0 +1,250 @@
+"""Images a second of training, three ways side by side: what a user would write, this project, and the limit.
+
+(a) loader   user_loop.py: torchvision's ImageFolder, a DataLoader on all cores, transforms by image, NCHW, fp32
+(b) trainer  this project's step: uint8 arrays, augmentation in batches, channels-last, one input channel
+(c) limit    the step of (b) on one fixed batch, without any data path
+
+The three take turns, so that a machine that slows down slows all three; medians over the turns are compared.
+
+    python bench/train_throughput.py --sizes 64 128 224 --images data/raw/Training
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import stages  # noqa: I001  it pins the instruction set before torch is loaded
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch.nn import functional as F
+
+from stages import runtime
+from stages.backbone import network
+from stages.backbone.inference import normalise
+from stages.files import write_json
+from stages.prepare.image import square
+from stages.train import data, order
+from stages.train.loop import Images, Trainer
+from stages.train.schema import Params
+from stages.verify.decode import decode_grey
+
+ROOT = Path(__file__).parent.parent
+Steps = Iterator[None]  # each `next` is one training step
+SETTLE = 2.0  # seconds after a turn of (a) in which its workers fill their queue and come to rest
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=Path, help="folder of class folders; by default pictures are made up")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 224], help="pixels a side")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"], help="of (b) and (c)")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--steps", type=int, default=8, help="steps a turn")
+    parser.add_argument("--repeats", type=int, default=5, help="turns")
+    parser.add_argument("--most", type=int, default=2000, help="images used, at most")
+    parser.add_argument("--compile", action="store_true", help="torch.compile in (b) and (c)")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench/results/train_throughput.json")
+    return parser.parse_args()
+
+
+def made_up(folder: Path, count: int = 256) -> Path:
+    """Write JPEGs of the real set's usual size, 512 x 512, grey and smooth, in four class folders."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        small = Image.fromarray(random.integers(0, 256, (24, 24), dtype=np.uint8))
+        target = folder / f"class{number % 4}" / f"{number:04d}.jpg"
+        target.parent.mkdir(exist_ok=True)
+        small.resize((512, 512), Image.Resampling.BICUBIC).save(target, quality=90)
+    return folder
+
+
+def listed(folder: Path, most: int) -> list[tuple[Path, int]]:
+    """Return (file, class number), an equal part of each class."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    share = most // len(classes)
+    return [(file, number) for number, name in enumerate(classes) for file in sorted(name.iterdir())[:share]]
+
+
+def params(args: argparse.Namespace) -> Params:
+    """Return the default study's parameters with what was asked for on the command line."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = {key: values[key] for key in Params.model_fields}
+    values |= {"batch_size": args.batch_size, "precision": args.precision, "device": args.device}
+    values |= {"threads": args.threads, "epochs": 1000, "train": values["train"] | {"compile": args.compile}}
+    return Params.model_validate(values)
+
+
+class UserLoop:
+    """(a), in its own process without this project's pins; it waits while the others have their turn."""
+
+    def __init__(self, folder: Path, size: int, args: argparse.Namespace) -> None:
+        environment = {key: value for key, value in os.environ.items() if key not in stages.PINS}
+        words = [sys.executable, str(ROOT / "bench/user_loop.py"), str(folder), "--size", str(size)]
+        words += ["--batch-size", str(args.batch_size), "--most", str(args.most), "--device", args.device]
+        self.child = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def turn(self, steps: int) -> float:
+        assert self.child.stdin and self.child.stdout
+        self.child.stdin.write(f"{steps}\n")
+        self.child.stdin.flush()
+        speed = float(self.child.stdout.readline())
+        time.sleep(SETTLE)
+        return speed
+
+    def end(self) -> None:
+        assert self.child.stdin
+        self.child.stdin.close()
+        self.child.wait(60)
+
+
+def trainer(arrays: Images, args: argparse.Namespace) -> Trainer:
+    torch.manual_seed(0)
+    model = network.build(int(arrays.labels.max()) + 1)
+    return Trainer(model, arrays, arrays, params(args), 0.2, 0.2)
+
+
+def project(arrays: Images, args: argparse.Namespace) -> Steps:
+    """(b): what stages/train does between two validations."""
+    run = trainer(arrays, args)
+    while True:
+        rows = order.batches(len(arrays.images), args.batch_size, run.params.seed, run.progress.epoch)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
+        for step, batch in enumerate(run._batches(rows)):
+            loss_sum += run._step(batch, run.labels[torch.from_numpy(rows[step]).to(run.device)], step)
+            if run.device.type == "cpu":
+                bool(torch.isfinite(loss_sum))
+            yield
+        run.progress.epoch += 1
+
+
+def limit(arrays: Images, args: argparse.Namespace) -> Steps:
+    """(c): forward, backward and optimizer on a batch that is already normalised, augmented and on the device."""
+    run = trainer(arrays, args)
+    rows = np.arange(args.batch_size)
+    batch = next(data.batches(arrays.images, rows[None], torch.device("cpu"))).to(run.device)
+    x = normalise(batch, run.mean, run.std)
+    labels = run.labels[: args.batch_size]
+    while True:
+        fixed_step(run, x, labels)
+        yield
+
+
+def fixed_step(run: Trainer, x: torch.Tensor, labels: torch.Tensor) -> None:
+    """Take the step of `Trainer._step` without its draws and augmentation."""
+    run.network.train()
+    with runtime.autocast(run.device, run.params.precision):
+        output = run.forward(x)
+    loss = F.cross_entropy(output.float(), labels, label_smoothing=run.params.train.label_smoothing)
+    run.optimizer.zero_grad(set_to_none=True)
+    run.scaler.scale(loss).backward()
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    if run.average:
+        run.average.update(run.network, run.params.train.ema_decay)
+
+
+def prepared(files: list[tuple[Path, int]], size: int) -> Images:
+    """Decode and resize once, as the prepare stage does; its time is not part of training."""
+    images = np.stack([square(decode_grey(path.read_bytes(), 10**9), size, True, 0.1) for path, _ in files])
+    return Images(images, np.array([label for _, label in files], np.int64))
+
+
+def turn(run: Steps, steps: int, args: argparse.Namespace) -> float:
+    """Return images a second over so many steps, after one that does not count."""
+    next(run)
+    _wait(args)
+    begun = time.perf_counter()
+    for _ in range(steps):
+        next(run)
+    _wait(args)
+    return steps * args.batch_size / (time.perf_counter() - begun)
+
+
+def _wait(args: argparse.Namespace) -> None:
+    if args.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def compare(files: list[tuple[Path, int]], folder: Path, size: int, args: argparse.Namespace) -> dict[str, object]:
+    """Return medians and single turns, in images a second, of the three ways at one size."""
+    arrays = prepared(files, size)
+    user, ours, fixed = UserLoop(folder, size, args), project(arrays, args), limit(arrays, args)
+    ways: dict[str, Callable[[], float]] = {
+        "loader": lambda: user.turn(args.steps),
+        "trainer": lambda: turn(ours, args.steps, args),
+        "limit": lambda: turn(fixed, args.steps, args),
+    }
+    turns: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(args.repeats + 1):
+        for name, way in ways.items():
+            speed = round(way(), 2)
+            if number:  # the first turn starts workers and chooses kernels
+                turns[name].append(speed)
+    user.end()
+    medians = {name: round(statistics.median(found), 2) for name, found in turns.items()}
+    ratios = {
+        "trainer_to_limit": round(medians["trainer"] / medians["limit"], 3),
+        "trainer_to_loader": round(medians["trainer"] / medians["loader"], 3),
+    }
+    return {"size": size, "images_per_second": medians, "turns": turns, **ratios}
+
+
+def machine(args: argparse.Namespace) -> dict[str, object]:
+    """Return the hardware and versions; no host name, no path."""
+    return {
+        "cpu": runtime.cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if args.device == "cuda" else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    lines = ["| px | (a) loader, img/s | (b) trainer | (c) limit | b / c | b / a |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        speeds = row["images_per_second"]
+        assert isinstance(speeds, dict)
+        lines.append(
+            f"| {row['size']} | {speeds['loader']:.1f} | {speeds['trainer']:.1f} | {speeds['limit']:.1f} "
+            f"| {row['trainer_to_limit']:.2f} | {row['trainer_to_loader']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    args = arguments()
+    runtime.exact(args.threads, args.precision)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.images or made_up(Path(scratch))
+        files = listed(folder, args.most)
+        rows = [compare(files, folder, size, args) for size in args.sizes]
+    settings = {name: getattr(args, name) for name in ("batch_size", "precision", "device", "threads", "steps")}
+    settings |= {
+        "repeats": args.repeats,
+        "images": len(files),
+        "real": args.images is not None,
+        "compile": args.compile,
+    }
+    write_json(args.output, {"settings": settings, "machine": machine(args), "sizes": rows})
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
