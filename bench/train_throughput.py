@@ -31,7 +31,7 @@ import yaml
 from PIL import Image
 from torch.nn import functional as F
 
-from stages import runtime
+from stages import provenance, runtime
 from stages.backbone import network
 from stages.backbone.inference import normalise
 from stages.files import write_json
@@ -207,7 +207,7 @@ def compare(files: list[tuple[Path, int]], folder: Path, size: int, args: argpar
 def machine(args: argparse.Namespace) -> dict[str, object]:
     """Return the hardware and versions; no host name, no path."""
     return {
-        "cpu": runtime.cpu(),
+        "cpu": provenance.cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "gpu": torch.cuda.get_device_name() if args.device == "cuda" else None,
         "python": platform.python_version(),

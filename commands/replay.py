@@ -11,13 +11,13 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import yaml
 
+from stages import provenance
 from stages.files import InputError
 
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             "skipped": skipped,
             "changed_files": changed,
             "outputs": [asdict(output) | {"same": output.same} for output in outputs],
-            "other_versions": other_versions(clone / "requirements.lock"),
+            "other_versions": provenance.other_versions(clone / "requirements.lock"),
         }
     print(json.dumps(result, indent=2) if args.json else table(result, outputs))
     return 0 if result["same"] else 1
@@ -121,19 +121,6 @@ def compare(committed: dict[str, Any], now: dict[str, Any]) -> list[Output]:
         before, after = _hashes(committed.get(stage, {})), _hashes(now.get(stage, {}))
         rows += [Output(stage, path, before.get(path, ""), after.get(path, "")) for path in sorted(before | after)]
     return rows
-
-
-def other_versions(lock: Path) -> dict[str, str]:
-    """Return packages installed in another version than the lock file names: `{name: "locked -> installed"}`."""
-    found = {}
-    for name, locked in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(), re.MULTILINE):
-        try:
-            installed = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        if installed != locked:
-            found[name] = f"{locked} -> {installed}"
-    return found
 
 
 def table(result: dict[str, Any], outputs: list[Output]) -> str:

@@ -10,6 +10,7 @@ import sys
 
 PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
     "ATEN_CPU_CAPABILITY": "avx2",
     "MKL_CBWR": "COMPATIBLE",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
@@ -21,7 +22,9 @@ PINS = {
     "PYTHONHASHSEED": "0",  # for child processes; this one's was fixed when it started, and nothing here depends on it
 }
 
-if any(os.environ.get(name) != value for name, value in PINS.items()):
+CLEARED = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")  # would change bits behind `precision`'s back
+
+if any(os.environ.get(name) != value for name, value in PINS.items()) or any(name in os.environ for name in CLEARED):
     loaded = [name for name in ("numpy", "torch") if name in sys.modules]
     if loaded:
         raise ImportError(
@@ -29,3 +32,5 @@ if any(os.environ.get(name) != value for name, value in PINS.items()):
             "import stages first"
         )
     os.environ.update(PINS)
+    for name in CLEARED:
+        os.environ.pop(name, None)

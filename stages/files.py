@@ -60,7 +60,9 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o755)
-        if path.exists():
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
             shutil.rmtree(path)
         part.replace(path)
     finally:

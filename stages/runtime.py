@@ -10,8 +10,6 @@ import ctypes
 import errno
 import multiprocessing
 import os
-import platform
-import re
 import signal
 import sys
 import threading
@@ -23,6 +21,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from stages import provenance
 from stages.files import InputError
 
 if TYPE_CHECKING:
@@ -35,10 +34,17 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 def run(stage: str, main: Callable[[], None]) -> None:
-    """Run a stage's `main`; end with one line and exit status 1 where a person's input or the disk is at fault."""
+    """Run a stage's `main` and log who made which bits (see `provenance`).
+
+    Ends with one line and exit status 1 where a person's input or the disk is at fault.
+    """
     _die_with_dvc()
+    begun = time.perf_counter()
+    for name, versions in provenance.other_versions(provenance.LOCK).items():
+        print(f"{stage}: {name} is not as in requirements.lock ({versions}): other bits are likely", file=sys.stderr)
     try:
         main()
+        provenance.log(stage, time.perf_counter() - begun)
     except InputError as error:
         sys.exit(f"{stage}: {error}")
     except OSError as error:
@@ -75,8 +81,7 @@ def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
     if count < 2:
         yield from map(function, items)
         return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    with process_pool(count) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -84,6 +89,12 @@ def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def process_pool(count: int, start: Literal["fork", "forkserver"] = "forkserver") -> ProcessPoolExecutor:
+    """Return a pool of `count` processes that end when this one does, also where it is killed."""
+    context = multiprocessing.get_context(start)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
 
 
 def limit_threads(threads: int) -> None:
@@ -139,16 +150,6 @@ def autocast(on: torch.device, precision: Precision) -> AbstractContextManager[o
 
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     return torch.autocast(on.type, kinds[precision]) if precision in kinds else contextlib.nullcontext()
-
-
-def cpu() -> str:
-    """Return this machine's CPU model, as docs/reproducibility.md lists them: name, family and model number."""
-    facts = dict(
-        re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    )
-    return (
-        f"{facts.get('model name', platform.machine())} (family {facts.get('cpu family')}, model {facts.get('model')})"
-    )
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, TINY, set_params
 
 
@@ -35,7 +36,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     set_params(folder, **TINY)
     (folder / "dvc.lock").unlink(missing_ok=True)
-    sh(folder, "git", "init", "-q", "-b", "main")
+    sh(folder, "git", "init", "-q", "-b", "main")  # with no commit yet: a study needs none
     sh(folder, "dvc", "repro")
     sh(folder, "git", "add", "-A")
     sh(folder, "git", "commit", "-qm", "tiny study")
@@ -45,6 +46,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nothing_to_do_runs_nothing_and_leaves_git_clean(clone: Path):
     assert "Running stage" not in sh(clone, "dvc", "repro")
     assert sh(clone, "git", "status", "--porcelain") == ""
+
+
+def test_log_of_a_stage_names_its_outputs_with_the_hashes_of_the_lock_file(clone: Path):
+    for stage, entry in yaml.safe_load((clone / "dvc.lock").read_text())["stages"].items():
+        log = json.loads((clone / f"logs/{stage}.json").read_text())
+        assert log["outputs"] == {out["path"]: out["md5"] for out in entry["outs"]}, stage
+        assert log["packages"]["torch"] and log["cpu"] and log["pins"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
 
 
 def test_exp_run_with_another_lr_trains_and_evaluates_only_and_comes_back_from_the_run_cache(clone: Path):

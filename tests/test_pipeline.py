@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from commands.__main__ import main
 from stages.params import KEYS, load
+from stages.provenance import dvc_hash
 
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -89,3 +91,24 @@ def test_lock_file_names_versions_and_hashes_and_no_address():
     text = (ROOT / "requirements.lock").read_text()
     assert "://" not in text and "--index" not in text and "--find-links" not in text
     assert "\ntorch==2.14.1" in text and text.count("--hash=sha256:") > 100
+
+
+def test_readme_shows_the_figures_of_the_metrics():
+    assert main(["readme", "--check"]) == 0
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_lock_of_every_study_belongs_to_the_params_that_are_committed(study):
+    lock = yaml.safe_load((study / "dvc.lock").read_text())["stages"]
+    values = yaml.safe_load((study / "params.yaml").read_text())
+    assert list(lock) and set(lock) == set(STAGES)
+    for stage, entry in lock.items():
+        assert entry["params"]["params.yaml"] == {key: values[key] for key in STAGES[stage]["params"]}, stage
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_lock_of_every_study_belongs_to_the_code_that_is_committed(study):
+    lock = yaml.safe_load((study / "dvc.lock").read_text())["stages"]
+    code = {dep["path"]: dep["md5"] for entry in lock.values() for dep in entry["deps"] if "stages" in dep["path"]}
+    behind = [path for path, md5 in code.items() if dvc_hash(study / path) != md5]
+    assert code and behind == [], f"{study.name}/dvc.lock is behind: run `dvc repro` there"

@@ -1,7 +1,9 @@
 """Writes models/model.safetensors and models/curves/. Run as `python -m stages.train` in a study's folder."""
 
+import contextlib
 import hashlib
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pandas as pd
 import torch
 from dvclive import Live
 
-from stages import params, runtime
+from stages import params, provenance, runtime
 from stages.backbone import network
 from stages.files import InputError, atomic_folder, write_csv
 from stages.train.checkpoint import Store, beside_cache, fingerprint
@@ -75,8 +77,13 @@ def _images(array: str, classes: list[str]) -> Images:
 def _write(outcome: torch.nn.Module, meta: network.Meta, history: list[dict[str, float]]) -> None:
     """Write the weights, and the curves as dvclive's folder with the same figures as one table, history.csv."""
     network.save("models/model.safetensors", outcome, meta)
-    with atomic_folder("models/curves") as folder:
-        with Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False) as live:
+    with atomic_folder(Path("models/curves").absolute()) as folder:
+        # elsewhere, dvclive finds no repository: in one it reads the state of Git, which is no input of this stage
+        with (
+            tempfile.TemporaryDirectory() as elsewhere,
+            contextlib.chdir(elsewhere),
+            Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False) as live,
+        ):
             for row in history:
                 for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
                     live.log_metric(name, row[name])
@@ -96,7 +103,7 @@ def _device_name(device: torch.device, precision: runtime.Precision) -> str:
     """Return what a checkpoint may not change: the GPU, and where the CPU's own kernels are used the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return runtime.cpu() if precision == "bf16" else "cpu"
+    return provenance.cpu() if precision == "bf16" else "cpu"
 
 
 if __name__ == "__main__":

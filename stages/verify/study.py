@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages import runtime
 from stages.files import InputError
 from stages.verify.audit import Pairs, Pictures, audit
 from stages.verify.describe import CELLS, SIDE, VIEWS
@@ -45,9 +45,8 @@ def examine_study(root: Path, params: Params, workers: int) -> Examined:
     """
     paths = files(root, params.classes)
     check_counts(paths, params.verify)
-    # fork: safe here, as no thread runs yet; and a worker starts in milliseconds.
-    context = multiprocessing.get_context("fork")
-    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(workers, context) as pool:
+    # fork: safe here, as no thread computes yet; and a worker starts in milliseconds.
+    with tempfile.TemporaryDirectory() as scratch, runtime.process_pool(workers, "fork") as pool:
         rows, descriptors = _scan_to(Path(scratch), paths, root, params.verify, pool)
         gathered = gather(rows, [bool(each.any()) for each in descriptors])
         pairs = audit(_pictures(Path(scratch), gathered, descriptors), params.verify.twins, pool)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stages import runtime
 from stages.fetch.phantom.copies import KINDS, copied
 from stages.fetch.phantom.draws import Draws
 from stages.fetch.phantom.picture import CLASSES, picture
@@ -78,7 +77,7 @@ def write(folder: Path, classes: list[str], seed: int, params: PhantomParams, wo
         for file in planned:
             job(file)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver")) as pool:
+    with runtime.process_pool(workers) as pool:
         step = CHUNK * workers * 4  # bounds the jobs that wait
         for start in range(0, len(planned), step):
             for _ in pool.map(job, planned[start : start + step], chunksize=CHUNK):
