@@ -41,7 +41,7 @@ def run(stage: str, main: Callable[[], None]) -> None:
     _die_with_dvc()
     begun = time.perf_counter()
     for name, versions in provenance.other_versions(provenance.LOCK).items():
-        print(f"{stage}: {name} is not as in requirements.lock ({versions}): other bits are likely", file=sys.stderr)
+        print(f"{stage}: {name} is not as in requirements.lock ({versions}): bits may differ", file=sys.stderr)
     try:
         main()
         provenance.log(stage, time.perf_counter() - begun)
