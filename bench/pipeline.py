@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stages.runtime import cpu  # noqa: E402
+from stages.provenance import cpu  # noqa: E402
 
 
 def timed(command: list[str], folder: Path, environment: dict[str, str]) -> dict[str, float]:
