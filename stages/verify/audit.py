@@ -23,7 +23,7 @@ from stages.verify.schema import Twins
 from stages.verify.search import best_turns, close, nearest_k, parts
 from stages.verify.turns import INVERSE, TURNS
 
-TILE = 1024  # descriptors by which as many others are compared at a time
+TILE = 512  # descriptors by which as many others are compared at a time: what fits the cache
 Ints = NDArray[np.int64]
 
 

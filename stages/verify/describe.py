@@ -119,8 +119,10 @@ def foreground_box(levels: NDArray[np.uint8], frame: Box, tones: NDArray[np.uint
     The share is far above what letters, noise or the flat crown of a head reach, so the box ends where it is steep.
     """
     left, top, right, bottom = (int(edge) for edge in frame)
-    part = tones[levels[top:bottom, left:right]]
-    head = part > otsu(np.bincount(part.ravel(), minlength=256))
+    part = levels[top:bottom, left:right]
+    counts = np.bincount(tones, Image.fromarray(part).histogram(), 256).astype(np.int64)
+    # tones rise with levels, so a threshold on tones is one on levels
+    head = part >= np.searchsorted(tones, otsu(counts), side="right")
     y0, y1 = _outermost(np.count_nonzero(head, axis=1), share * head.shape[1])
     x0, x1 = _outermost(np.count_nonzero(head, axis=0), share * head.shape[0])
     return float(left + x0), float(top + y0), float(left + x1), float(top + y1)
