@@ -1,4 +1,4 @@
-"""`brainmri readme`: write the README's table of results from the metrics of every study, so that it cannot lie."""
+"""`brainmri readme`: write the README's figures from metrics/ and bench/results/, so that it cannot lie."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ STUDIES = {
     "studies/nickparvar-leakfree": "the same, trained without the copies of test images",
     ".": "phantoms (the default study)",
 }
-BEGIN, END = "<!-- results: written by `brainmri readme` -->\n", "<!-- end of results -->"
-BLOCK = re.compile(f"(?<={BEGIN}).*?(?={END})", re.DOTALL)
 ROOT = Path(__file__).parent.parent
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the command."""
-    parser = subparsers.add_parser("readme", help="write the README's results from the metrics", description=__doc__)
+    parser = subparsers.add_parser(
+        "readme", help="write the README's figures from the metrics and benches", description=__doc__
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the README is behind")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rewrite the block, or with --check compare it."""
+    """Rewrite the blocks, or with --check compare them."""
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    fresh = BLOCK.sub(lambda _: results(ROOT), text)
+    fresh = text
+    for name, written in {"results": results, "speed": speed}.items():
+        block = rf"(<!-- {name}: written by `brainmri readme` -->\n).*?(<!-- end of {name} -->)"
+        fresh = re.sub(block, lambda found, body=written(ROOT): f"{found[1]}{body}{found[2]}", fresh, flags=re.DOTALL)
     if fresh == text:
         return 0
     if args.check:
-        raise InputError("README.md is behind the metrics: run `brainmri readme`")
+        raise InputError("README.md is behind metrics/ or bench/results/: run `brainmri readme`")
     atomic_write(path, fresh)
     return 0
 
@@ -56,6 +59,32 @@ def results(root: Path) -> str:
     if integrity.is_file():
         lines += ["", *_copies(_read(integrity)["leaked"])]
     return "\n".join([*lines, ""])
+
+
+def speed(root: Path) -> str:
+    """Return what bench/ measured last, as Markdown."""
+    lines = []
+    pipeline = root / "bench/results/pipeline.json"
+    if pipeline.is_file():
+        found = _read(pipeline)
+        lines += [f"On {found['cores']} cores of an {found['cpu']}, medians:", ""]
+        lines += ["| | seconds | runs | largest process |", "|---|---|---|---|"]
+        for name, row in found["figures"].items():
+            seconds = f"{row['median_s']:.1f} ({row['min_s']:.1f} to {row['max_s']:.1f})"
+            lines.append(_row(name, seconds, str(row["runs"]), f"{row['peak_gib']:.1f} GiB"))
+    for path in sorted((root / "bench/results").glob("train_throughput*.json")):
+        found = _read(path)
+        title = f"training, {found['settings']['precision']}, images a second"
+        lines += [
+            "",
+            f"| {title} | a usual loop | this project | the same step without data | ratios |",
+            "|---" * 5 + "|",
+        ]
+        for row in found["sizes"]:
+            speeds = [f"{row['images_per_second'][way]:.1f}" for way in ("loader", "trainer", "limit")]
+            ratios = f"{row['trainer_to_loader']:.2f} of the loop, {row['trainer_to_limit']:.2f} of the limit"
+            lines.append(_row(f"{row['size']} px", *speeds, ratios))
+    return "\n".join([*lines, ""]) if lines else "not measured yet\n"
 
 
 def _row(*cells: str) -> str:
