@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 def add_parser(subparsers: Any) -> None:
     """Register the command."""
     parser = subparsers.add_parser(
-        "readme", help="write the README's figures from the metrics and benches", description=__doc__
+        "readme", help="write the README's figures from what was measured", description=__doc__
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the README is behind")
     parser.set_defaults(run=run)
@@ -33,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     text = path.read_text(encoding="utf-8")
     fresh = text
     for name, written in {"results": results, "speed": speed}.items():
-        block = rf"(<!-- {name}: written by `brainmri readme` -->\n).*?(<!-- end of {name} -->)"
-        fresh = re.sub(block, lambda found, body=written(ROOT): f"{found[1]}{body}{found[2]}", fresh, flags=re.DOTALL)
+        begin, end = f"<!-- {name}: written by `brainmri readme` -->\n", f"<!-- end of {name} -->"
+        before, _, rest = fresh.partition(begin)
+        fresh = "".join([before, begin, written(ROOT), end, rest.partition(end)[2]])
     if fresh == text:
         return 0
     if args.check:
