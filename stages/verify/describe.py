@@ -97,14 +97,21 @@ def _busy(lines: NDArray[np.uint8], outliers: int, least: int) -> tuple[int, int
     count = lines.shape[1]
     if count == 0:
         return None
-    if outliers:
-        ordered, apart = np.sort(lines, axis=1), min(outliers, (count - 1) // 2)
-        middle = ordered[:, count // 2].astype(np.int16)
-        spread = np.maximum(ordered[:, -1 - apart] - middle, middle - ordered[:, apart])
-    else:
-        spread = lines.max(axis=1) - lines.min(axis=1)
+    spread = lines.max(axis=1) - lines.min(axis=1)
     found = np.nonzero(spread > least)[0]
+    if outliers:  # sorting is slow: only from either end to the first line that is busy without them too
+        ends = (
+            next((row for row in way if _spread(lines[row], outliers) > least), None) for way in (found, found[::-1])
+        )
+        found = np.array([row for row in ends if row is not None])
     return (int(found[0]), int(found[-1]) + 1) if found.size else None
+
+
+def _spread(line: NDArray[np.uint8], outliers: int) -> int:
+    """Return how far a line goes from its median, but for so many outliers either way."""
+    ordered, apart = np.sort(line), min(outliers, (len(line) - 1) // 2)
+    middle = int(ordered[len(line) // 2])
+    return max(int(ordered[-1 - apart]) - middle, middle - int(ordered[apart]))
 
 
 # Two tone scales on which Otsu's threshold is stable when the gamma changes: for dark pictures and for bright ones.
