@@ -72,6 +72,17 @@ def test_exp_run_with_another_lr_trains_and_evaluates_only_and_comes_back_from_t
     sh(clone, "dvc", "checkout", "-q")
 
 
+def test_a_queued_experiment_runs_in_the_background(clone: Path):
+    sh(clone, "dvc", "exp", "run", "--queue", "-S", "seed=1", "--name", "another-seed")
+    sh(clone, "dvc", "queue", "start")
+    until = time.monotonic() + 400
+    while "Success" not in (status := sh(clone, "dvc", "queue", "status")):
+        assert "Failed" not in status and time.monotonic() < until, status
+        time.sleep(2)
+    assert "another-seed" in sh(clone, "dvc", "exp", "list")
+    assert sh(clone, "git", "status", "--porcelain") == "", "the workspace is not touched"
+
+
 def test_metrics_diff_between_branches_shows_the_change(clone: Path):
     sh(clone, "git", "checkout", "-qb", "hotter")
     text = (clone / "params.yaml").read_text()
