@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from stages.fetch.tree import tree_digest
 from stages.report import page, sections
 
 CLASSES = ["glioma", "notumor"]
@@ -65,3 +67,12 @@ def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
 
 def test_names_cannot_become_markup():
     assert "<script>" not in page.image_card(read(""), "x", "<script>alert(1)</script>.jpg")
+
+
+def test_page_names_what_it_was_made_of_and_shows_examples_of_each_class(tiny_study: Path):
+    html = (tiny_study / "report/index.html").read_text()
+    assert hashlib.sha256((tiny_study / "models/model.safetensors").read_bytes()).hexdigest() in html
+    assert tree_digest(tiny_study / "data/raw") in html
+    assert "weight_decay: 0.05" in html and "dvc repro" in html
+    examples = html.partition("Examples of each class")[2].partition("</section>")[0]
+    assert all(examples.count(f"Training/{name}/") >= 2 for name in ("glioma", "meningioma", "notumor", "pituitary"))

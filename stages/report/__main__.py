@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from stages import params, runtime
-from stages.files import atomic_write
+from stages.fetch.tree import digest
+from stages.files import atomic_write, sha256_file
 from stages.report import page, sections
 from stages.report.schema import Params
 from stages.verify.decode import decode_grey
@@ -21,6 +22,8 @@ PICTURES = {
     "plots/histograms.png": "The probability given to the true class.",
     "plots/curves.png": "Training and validation, epoch by epoch.",
 }
+WEIGHTS = "models/model.safetensors"
+EXAMPLES = 3  # of each class
 MAX_PIXELS = 1_000_000_000  # verify has refused what is too large already
 
 
@@ -33,18 +36,23 @@ def main() -> None:
     metrics = json.loads(Path("metrics/test.json").read_text())
     crossing = found[found["split"] != found["twin_split"]]
     report = chosen.report
+    files = dict(zip(manifest["path"], manifest["sha256"], strict=True))
+    digests = {"all images (tree digest)": digest(files), "trained weights": sha256_file(WEIGHTS)}
     pictures = [page.figure(Path(path).read_bytes(), caption) for path, caption in PICTURES.items()]
     atomic_write(
         "report/index.html",
         page.page(
             report.title,
             [
+                sections.question(chosen.classes),
                 sections.scores(metrics, chosen.classes, report.published),
                 sections.data(manifest, chosen.classes),
+                sections.examples(manifest, chosen.classes, EXAMPLES, read),
                 sections.audit(predictions, chosen.classes),
                 page.section("Pictures of the result", *pictures),
                 sections.errors(predictions, chosen.classes, report.errors, read),
                 sections.pairs(crossing, report.pairs, read),
+                sections.remake(chosen.model_dump(mode="json"), digests),
             ],
         ),
     )

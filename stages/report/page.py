@@ -34,7 +34,8 @@ figure { margin: 1rem 0; }
 .card.one img { width: 100%; max-height: 14rem; }
 .kind { color: var(--mark); font-weight: 600; }
 code { background: var(--tint); padding: .1rem .3rem; border-radius: .2rem; font-size: .875em; }
-@media print { body { max-width: none; } h2 { break-after: avoid; } }
+pre { background: var(--tint); padding: .8rem; font-size: .8rem; overflow-wrap: normal; }
+@media print { pre { white-space: pre-wrap; } body { max-width: none; } h2 { break-after: avoid; } }
 """
 
 
@@ -59,6 +60,11 @@ def section(heading: str, *parts: str) -> str:
 def paragraph(text: str, soft: bool = False) -> str:
     """Return a paragraph of plain text."""
     return f"<p{' class=soft' if soft else ''}>{escape(text)}</p>"
+
+
+def listing(text: str, caption: str) -> str:
+    """Return preformatted text that scrolls sideways, under a caption."""
+    return f"<figure><figcaption>{escape(caption)}</figcaption><pre class=scroll>{escape(text)}</pre></figure>"
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,6 +1,6 @@
 """The parameters that the report stage reads."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -17,7 +17,23 @@ class Report(Group):
 
 
 class Params(Group):
-    """Keys of params.yaml that report reads."""
+    """Keys of params.yaml that report reads; those of type Any are shown as they are, other stages check them."""
 
+    seed: Any
+    lr: Any
+    epochs: Any
+    batch_size: Any
+    image_size: Any
     classes: Annotated[list[str], Field(min_length=2)]
+    threads: Any
+    device: Any
+    precision: Any
+    fetch: Any
+    verify: Any
+    prepare: Any
+    split: Any
+    backbone: Any
+    train: Any
+    augment: Any
+    evaluate: Any
     report: Report

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from stages.report import page
 
@@ -24,6 +25,37 @@ SCORES = {
 }
 
 Read = Callable[[str], np.ndarray]  # path below data/raw -> uint8 [H, W]
+
+
+def question(classes: list[str]) -> str:
+    """Return the section that says what is asked of the network."""
+    return page.section(
+        "The question",
+        page.paragraph(f"One slice of a head, from an MRI scanner: which of {', '.join(classes)} does it show?"),
+        page.paragraph("A study of method, not a medical device: nothing here may be used to treat anyone.", soft=True),
+    )
+
+
+def examples(manifest: pd.DataFrame, classes: list[str], count: int, read: Read) -> str:
+    """Return the first `count` training images of each class that are no copies of one another."""
+    used = manifest[(manifest["status"] == "ok") & (manifest["split"] == "Training")].drop_duplicates("group")
+    items = [
+        page.image_card(read(row.path), name, row.path)
+        for name in classes
+        for row in used[used["label"] == name][:count].itertuples()
+    ]
+    return page.section("Examples of each class", page.cards(items))
+
+
+def remake(values: dict[str, Any], digests: dict[str, str]) -> str:
+    """Return the section on how to make all of this again, and what it was made with."""
+    return page.section(
+        "Make it again",
+        page.paragraph("In the study's folder, at the commit that holds these figures; the same bits come out:"),
+        page.listing("dvc repro", "the pipeline"),
+        page.table("SHA-256 of what went in and what came out", ["", "digest"], [[*row] for row in digests.items()]),
+        page.listing(yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100), "params.yaml"),
+    )
 
 
 def data(manifest: pd.DataFrame, classes: list[str]) -> str:
