@@ -7,6 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 repro: .venv/made
 	dvc repro
+	brainmri record
 	brainmri show
 
 test: .venv/made

@@ -1,0 +1,81 @@
+"""`brainmri record`: write metrics/provenance.json: on which machine, and with which packages, the outputs were made.
+
+It is made of the stages' logs, names a machine only for outputs that a log here speaks of (what came from DVC's cache
+is nobody's new work), and stays as it is where the same bits came out again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.files import InputError, write_json
+
+LOCK, PROVENANCE = Path("dvc.lock"), Path("metrics/provenance.json")
+Hashes = dict[str, dict[str, str]]  # stage -> output -> hash
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "record", help="write metrics/provenance.json from the logs of the stages", description=__doc__
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file for the study in whose folder one stands."""
+    if not LOCK.is_file():
+        raise InputError(f"no {LOCK} in {Path.cwd().name}/: stand in a study's folder and run `dvc repro` first")
+    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+    known = json.loads(PROVENANCE.read_text(encoding="utf-8")) if PROVENANCE.is_file() else {}
+    outputs = {stage: {out["path"]: out["md5"] for out in entry["outs"]} for stage, entry in lock.items()}
+    if known.get("outputs") == outputs:
+        return 0
+    settings = lock["train"]["params"]["params.yaml"]
+    write_json(
+        PROVENANCE,
+        {
+            "outputs": outputs,
+            "environments": environments(outputs, known, logs(outputs)),
+            "settings": {key: settings[key] for key in ("device", "precision", "threads")},
+        },
+    )
+    return 0
+
+
+def logs(outputs: Hashes) -> dict[str, dict[str, Any]]:
+    """Return the environment of each stage whose log speaks of just the outputs that `dvc.lock` has."""
+    found = {}
+    for stage, hashes in outputs.items():
+        path = Path(f"logs/{stage}.json")
+        log = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if log.pop("outputs", None) == hashes:
+            log.pop("seconds")
+            found[stage] = log
+    return found
+
+
+def environments(outputs: Hashes, known: dict[str, Any], logged: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the environments, each with the stages that it made.
+
+    A stage without a log keeps what `known`, the file so far, says of it where its outputs are still those.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    for entry in known.get("environments", []):
+        kept = {key: value for key, value in entry.items() if key != "stages"}
+        made |= {s: kept for s in entry["stages"] if known["outputs"].get(s) == outputs.get(s)}
+    made |= logged
+    found: list[dict[str, Any]] = []
+    for stage in outputs:
+        if stage not in made:
+            continue
+        entry = next((each for each in found if made[stage] == {k: v for k, v in each.items() if k != "stages"}), None)
+        if entry is None:
+            found.append(entry := made[stage] | {"stages": []})
+        entry["stages"].append(stage)
+    return found

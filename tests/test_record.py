@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from commands import record
+from commands.__main__ import main
+
+OUTPUTS = {"prepare": {"data/prepared": "1.dir"}, "train": {"models/model.safetensors": "2", "models/curves": "3.dir"}}
+HERE, THERE = {"cpu": "this one", "gpu": None}, {"cpu": "another", "gpu": None}
+
+
+def write_lock(outputs: dict[str, dict[str, str]]) -> None:
+    stages = {s: {"outs": [{"path": p, "md5": h} for p, h in hashes.items()]} for s, hashes in outputs.items()}
+    stages["train"]["params"] = {"params.yaml": {"device": "cpu", "precision": "fp32", "threads": 2, "lr": 0.1}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+
+
+def write_log(stage: str, outputs: dict[str, str], environment: dict) -> None:
+    Path("logs").mkdir(exist_ok=True)
+    Path(f"logs/{stage}.json").write_text(json.dumps(environment | {"seconds": 1.5, "outputs": outputs}))
+
+
+def provenance() -> dict:
+    return json.loads(Path("metrics/provenance.json").read_text())
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_lock(OUTPUTS)
+    for stage, outputs in OUTPUTS.items():
+        write_log(stage, outputs, HERE)
+    return tmp_path
+
+
+def test_outputs_are_recorded_with_the_environment_that_made_them_and_no_time(study: Path):
+    assert main(["record"]) == 0
+    assert provenance() == {
+        "outputs": OUTPUTS,
+        "environments": [HERE | {"stages": ["prepare", "train"]}],
+        "settings": {"device": "cpu", "precision": "fp32", "threads": 2},
+    }
+
+
+def test_the_same_bits_on_another_machine_leave_the_file_alone(study: Path):
+    main(["record"])
+    before = Path("metrics/provenance.json").read_bytes()
+    for stage, outputs in OUTPUTS.items():
+        write_log(stage, outputs, THERE)
+    main(["record"])
+    assert Path("metrics/provenance.json").read_bytes() == before
+
+
+def test_other_bits_are_recorded_for_the_stage_that_made_them_and_the_rest_is_kept(study: Path):
+    main(["record"])
+    changed = OUTPUTS | {"train": {"models/model.safetensors": "9", "models/curves": "3.dir"}}
+    write_lock(changed)
+    write_log("train", changed["train"], THERE)
+    Path("logs/prepare.json").unlink()
+    main(["record"])
+    assert provenance()["environments"] == [HERE | {"stages": ["prepare"]}, THERE | {"stages": ["train"]}]
+
+
+def test_no_machine_is_named_for_what_came_from_the_cache(study: Path):
+    write_lock(
+        OUTPUTS | {"train": {"models/model.safetensors": "9", "models/curves": "3.dir"}}
+    )  # the log has other bits
+    main(["record"])
+    assert provenance()["environments"] == [HERE | {"stages": ["prepare"]}]
+
+
+def test_a_folder_without_a_lock_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["record"]) == 1
+    assert "stand in a study's folder" in capsys.readouterr().err
+
+
+def test_a_stage_without_log_or_record_is_not_named():
+    assert record.environments(OUTPUTS, {}, {}) == []
