@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.files import InputError, atomic_write
+from stages.report.sections import BASELINES
 
 STUDIES = {
     "studies/nickparvar": "Brain Tumor MRI Dataset, trained as published",
@@ -58,6 +59,8 @@ def results(root: Path) -> str:
     integrity = root / "studies/nickparvar/metrics/integrity.json"
     if integrity.is_file():
         lines += ["", *_copies(_read(integrity)["leaked"])]
+    if integrity.is_file():
+        lines += ["", *_worth(root)]
     return "\n".join([*lines, ""])
 
 
@@ -110,6 +113,20 @@ def _copies(leaked: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|",
         *(_row(name, *(f"{row[kind]:,}" for kind in kinds)) for name, row in rows.items()),
     ]
+
+
+def _worth(root: Path) -> list[str]:
+    """Return the accuracies of what knows no anatomy, beside the network's, in both real studies."""
+    studies = [_read(root / f"studies/{name}/metrics/test.json") for name in ("nickparvar", "nickparvar-leakfree")]
+    head = ["accuracy of", "as published: all", "as published: clean", "trained without copies: all"]
+
+    def row(title: str, each: list[dict[str, Any]]) -> str:
+        cells = [each[0]["all"], each[0]["clean"], each[1]["all"]]
+        return _row(title, *(f"{cell['accuracy']:.2%}" for cell in cells))
+
+    lines = [_row(*head), "|---" * len(head) + "|", row("the network", studies)]
+    lines += [row(title, [study["baselines"][key] for study in studies]) for key, title in BASELINES.items()]
+    return lines
 
 
 def _read(path: Path) -> Any:

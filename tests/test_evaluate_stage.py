@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, run_stage, set_params
+from PIL import Image
 from sklearn.metrics import accuracy_score
 
 from stages.backbone import network
@@ -34,9 +35,14 @@ def study(folder: Path, classes: list[str] = CLASSES, test: int = 10, leaked: st
         for row in range(n):
             label = classes[row % len(classes)]
             kind = leaked if array == "test" and row % 3 == 0 else "none"
-            rows.append((array, row, f"{array}/{label}/{row}.png", label, row, kind))
+            path = f"{array}/{label}/{row}.png"
+            rows.append((array, row, path, label, row, kind))
+            (folder / "data/raw" / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (20, 20 + row), np.uint8)).save(folder / "data/raw" / path)
     columns = ["array", "row", "path", "label", "group", "leaked"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "data/prepared/index.csv", index=False)
+    pd.DataFrame({"path": [row[2] for row in rows]}).to_csv(folder / "data/manifest.csv", index=False)
+    np.save(folder / "data/descriptors.npy", random.integers(-50, 51, (len(rows), 3, 256), np.int8))
     meta = network.Meta(classes, 32, 0.2, 0.2)
     network.save(folder / "models/model.safetensors", network.build(len(classes)), meta)
     history = {"epoch": [0], "lr": [0.1], "train_loss": [1.0], "val_loss": [1.0], "val_accuracy": [0.5]}

@@ -11,6 +11,7 @@ from stages import params, runtime
 from stages.backbone import network
 from stages.backbone.inference import logits
 from stages.evaluate import calibration, outputs, tables
+from stages.evaluate.baselines import baselines
 from stages.evaluate.schema import Params
 from stages.evaluate.scores import scores_by_group
 from stages.evaluate.summary import summary
@@ -27,7 +28,7 @@ def main() -> None:
     index = pd.read_csv(INDEX, dtype=AS_TEXT, keep_default_na=False)
     given, temperature = _probabilities(chosen, index)
     predicted = tables.predictions(index[index["array"] == "test"], given, chosen.classes)
-    metrics = _metrics(predicted, given, temperature, chosen)
+    metrics = _metrics(predicted, given, temperature, chosen) | {"baselines": baselines(index, chosen.classes)}
     history = pd.read_csv("models/curves/history.csv")
     drawn = outputs.plot_tables(predicted, history, chosen.classes, chosen.evaluate.bins)
     pictures = outputs.pictures(drawn, metrics, chosen.classes)

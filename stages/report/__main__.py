@@ -46,6 +46,7 @@ def main() -> None:
             [
                 sections.question(chosen.classes),
                 sections.scores(metrics, chosen.classes, report.published),
+                sections.worth(metrics),
                 sections.data(manifest, chosen.classes),
                 sections.examples(manifest, chosen.classes, EXAMPLES, read),
                 sections.audit(predictions, chosen.classes),

@@ -24,6 +24,13 @@ SCORES = {
     "ece": "expected calibration error",
 }
 
+BASELINES = {
+    "majority_class": "always the commonest class",
+    "file_facts": "the file alone: size, dimensions, mode, JPEG tables (logistic regression)",
+    "border": "the image's outermost 2 pixels alone (logistic regression)",
+    "nearest_neighbour": "the most similar training image, at 16 x 16 cells",
+}
+
 Read = Callable[[str], np.ndarray]  # path below data/raw -> uint8 [H, W]
 
 
@@ -122,6 +129,23 @@ def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, flo
         if not metrics[name]["n"]
     ]
     return page.section("The result", page.table("Test scores; 95 % intervals in brackets", head, rows), *notes)
+
+
+def worth(metrics: dict[str, Any]) -> str:
+    """Return the section that holds the network's accuracy against what knows no anatomy."""
+    groups = [name for name in ("all", "clean", "leaked") if metrics[name]["n"]]
+    rows = [["the network", *(_figure(metrics[name], "accuracy") for name in groups)]]
+    for key, title in BASELINES.items():
+        found = metrics["baselines"][key]
+        rows.append([title, *(_figure(found[name], "accuracy") for name in groups)])
+    return page.section(
+        "What the number is worth",
+        page.paragraph(
+            "The classes of a merged dataset come from different sources, and slices of one head resemble each other. "
+            "So part of any accuracy is not medicine: these learn from the same training images and know no anatomy."
+        ),
+        page.table("Accuracy; 95 % intervals in brackets", ["", *groups], rows),
+    )
 
 
 def errors(predictions: pd.DataFrame, classes: list[str], count: int, read: Read) -> str:
