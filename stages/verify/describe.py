@@ -41,7 +41,8 @@ def describe(grey: NDArray[np.uint8]) -> Described | None:
     if min(grey.shape) < SMALLEST:
         return None
     work = _working_copy(grey)
-    frame, rim = content_frame(work, 2), content_frame(work, 0)
+    across, along = np.asarray(work.reduce((8, 1))), np.asarray(work.reduce((1, 8))).T
+    frame, rim = content_frame(across, along, 2), content_frame(across, along, 0)
     if frame is None or rim is None:
         return None
     levels = np.asarray(work)
@@ -71,15 +72,15 @@ def _working_copy(grey: NDArray[np.uint8]) -> Image.Image:
     return image.resize(size, Image.Resampling.BOX if factor < 1 else Image.Resampling.BILINEAR, reducing_gap=1.0)
 
 
-def content_frame(image: Image.Image, outliers: int) -> Box | None:
+def content_frame(across: NDArray[np.uint8], along: NDArray[np.uint8], outliers: int) -> Box | None:
     """Return what is left when lines of one level are taken off all four sides; None if it is nothing.
 
-    A line is judged by means over 8 pixels, so that noise does not count; as many as `outliers` of them may differ on
-    either side, so that a letter or a ruler at the rim does not count either.
+    A line is judged by means over 8 pixels, so that noise does not count: rows by `across`, uint8 [H, W / 8], columns
+    by `along`, uint8 [W, H / 8]. As many as `outliers` of them may differ on either side, so that a letter or a ruler
+    at the rim does not count either.
     """
-    across, along = np.asarray(image.reduce((8, 1))), np.asarray(image.reduce((1, 8))).T
     least = max(3, round(FLAT * int(across.max())))
-    left, top, right, bottom = 0, 0, image.width, image.height
+    left, top, right, bottom = 0, 0, len(along), len(across)
     while min(right - left, bottom - top) >= SMALLEST:
         rows = _busy(across[top:bottom, -(-left // 8) : right // 8], outliers, least)
         columns = _busy(along[left:right, -(-top // 8) : bottom // 8], outliers, least)
@@ -161,7 +162,7 @@ def descriptor(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
     dot product divided by UNIT squared is the cosine. Nothing but zeros where there is no contrast.
     """
     ratio = SIDE // CELLS
-    cells = thumbs.reshape(-1, CELLS, ratio, CELLS, ratio).sum(axis=(2, 4), dtype=np.int64)
+    cells = thumbs.reshape(-1, CELLS, ratio, CELLS, ratio).sum(axis=(2, 4), dtype=np.int32)
     mean, deviation = local_moments(cells, 2)
     scores = np.clip((cells - mean) / (deviation + FAINT * ratio * ratio), -2.5, 2.5).reshape(len(thumbs), -1)
     whole = np.rint(scores * 1000).astype(np.int64)  # integers: their sum is the same in any order
@@ -174,22 +175,25 @@ def normalised(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
 
     They are blurred by 1 2 1 both ways first: what a strong JPEG compression changes most is single pixels.
     """
-    padded = np.pad(thumbs.astype(np.int64), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    padded = np.pad(thumbs.astype(np.int32), ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     smooth = rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]
     mean, deviation = local_moments(smooth, 3)
     return np.rint(np.clip((smooth - mean) / (deviation + FAINT * 16), -3, 3) * 40).astype(np.int8)
 
 
-def local_moments(levels: NDArray[np.int64], reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of each pixel's (2 reach + 1)-square, edges repeated: float64 [N, H, W]."""
+def local_moments(levels: NDArray[np.int32], reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each pixel's (2 reach + 1)-square, edges repeated: float64 [N, H, W].
+
+    Levels are below 2**12, so a square's sums fit int32; running sums may wrap, and their differences are right again.
+    """
     side = 2 * reach + 1
     padded = np.pad(levels, ((0, 0), (reach + 1, reach), (reach + 1, reach)), mode="edge")
-    total, squares = _window_sums(padded, side), _window_sums(padded * padded, side)
+    total, squares = (_window_sums(each, side).astype(np.float64) for each in (padded, padded * padded))
     return total / side**2, np.sqrt(np.maximum(squares * side**2 - total * total, 0)) / side**2
 
 
-def _window_sums(padded: NDArray[np.int64], side: int) -> NDArray[np.int64]:
-    rows = padded.cumsum(axis=1)
-    columns = (rows[:, side:] - rows[:, :-side]).cumsum(axis=2)
+def _window_sums(padded: NDArray[np.int32], side: int) -> NDArray[np.int32]:
+    rows = padded.cumsum(axis=1, dtype=np.int32)
+    columns = (rows[:, side:] - rows[:, :-side]).cumsum(axis=2, dtype=np.int32)
     return np.asarray(columns[:, :, side:] - columns[:, :, :-side])
