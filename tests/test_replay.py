@@ -119,7 +119,7 @@ def sleeping(scratch: Path) -> list[str]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words, where = (entry / "cmdline").read_text(), os.readlink(entry / "cwd")
+            words, where = (entry / "cmdline").read_text(), str((entry / "cwd").readlink())
         except OSError:
             continue
         if "make.py" in words and where.startswith(str(scratch)):
