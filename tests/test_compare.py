@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import doctest
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from commands import compare
+from commands.__main__ import main
+from stages.files import InputError
+
+
+def written(predicted: str, leaked: str = "none") -> pd.DataFrame:
+    """One image a letter; the truth is always x."""
+    rows = [(f"Testing/x/{n}.jpg", "x", letter, leaked) for n, letter in enumerate(predicted)]
+    return pd.DataFrame(rows, columns=["path", "label", "predicted", "leaked"])
+
+
+def test_mcnemar_counts_only_images_on_which_one_is_right():
+    found = compare.mcnemar(compare.paired(written("xxxxxxxxyy"), written("yyyyyyxxyx")))
+    assert (found["both_right"], found["only_a"], found["only_b"], found["both_wrong"]) == (2, 6, 1, 1)
+    assert found["p"] == pytest.approx(2 * (1 + 7) / 2**7)  # by hand: at most 1 of 7, either way
+    assert (found["accuracy_a"], found["accuracy_b"]) == (0.8, 0.3)
+
+
+def test_no_difference_is_no_evidence_and_no_image_no_figure():
+    same = compare.paired(written("xy"), written("xy"))
+    assert compare.mcnemar(same)["p"] == 1.0
+    assert "p" not in compare.mcnemar(same[:0])
+    assert "no image" in compare.table({"clean": compare.mcnemar(same[:0])}, [])
+
+
+def test_other_images_or_other_truth_are_refused():
+    with pytest.raises(InputError, match="1 are only in the first, 0 only in the second"):
+        compare.paired(written("xx"), written("x"))
+    other = written("xx")
+    other["label"] = "z"
+    with pytest.raises(InputError, match="other labels"):
+        compare.paired(written("xx"), other)
+
+
+def test_docstring_examples_hold():
+    assert doctest.testmod(compare).failed == 0
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with commits `one` and `two`, whose predictions lie in DVC's cache, and `lost`, whose do not."""
+    monkeypatch.chdir(tmp_path)
+    for words in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(words, check=True)
+    for name, predicted in {"one": "xxxxxxxx", "two": "yyyyyyxx", "lost": "y"}.items():
+        data = written(predicted).to_csv(index=False).encode()
+        digest = hashlib.md5(data).hexdigest()
+        if name != "lost":
+            path = tmp_path / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+            path.parent.mkdir(parents=True)
+            path.write_bytes(data)
+        lock = {"stages": {"evaluate": {"outs": [{"path": compare.PREDICTIONS, "md5": digest}]}}}
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", "add", "dvc.lock"], check=True)
+        subprocess.run(["git", *identity, "commit", "-qm", name], check=True)
+        subprocess.run(["git", "tag", name], check=True)
+    return tmp_path
+
+
+def test_two_commits_are_compared_by_what_lies_in_the_cache(repository: Path, capsys):
+    assert main(["compare", "one", "two", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["groups"]["all"]["only_a"] == 6 and len(found["differ"]) == 6
+    assert main(["compare", "one", "two"]) == 0
+    assert "p = 0.0312" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["one", "nowhere"], "'nowhere' is no commit"),
+        (["one", "lost"], "not in DVC's cache"),
+        (["one", "two", "--study", "studies/none"], "studies/none/dvc.lock is not in one"),
+        ([".", "one"], "run `dvc repro`"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(repository: Path, capsys, words: list[str], said: str):
+    assert main(["compare", *words]) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
