@@ -62,14 +62,14 @@ def test_exp_run_with_another_lr_trains_and_evaluates_only_and_comes_back_from_t
         assert f"Running stage '{stage}'" not in first
     changed = json.loads((clone / "metrics/test.json").read_text())
     sh(clone, "git", "checkout", "-q", ".")
-    sh(clone, "dvc", "checkout", "-q")
+    sh(clone, "dvc", "checkout", "-q", "dvc.yaml")
     begun = time.monotonic()
     again = sh(clone, "dvc", "exp", "run", "-S", "lr=0.00001")
     assert "Running stage 'train'" not in again, "asked for twice, trained twice"
     assert time.monotonic() - begun < 60
     assert json.loads((clone / "metrics/test.json").read_text()) == changed
     sh(clone, "git", "checkout", "-q", ".")
-    sh(clone, "dvc", "checkout", "-q")
+    sh(clone, "dvc", "checkout", "-q", "dvc.yaml")
 
 
 def test_a_queued_experiment_runs_in_the_background(clone: Path):
@@ -95,7 +95,7 @@ def test_metrics_diff_between_branches_shows_the_change(clone: Path):
     assert "0.01" in sh(clone, "dvc", "exp", "show", "--csv")
     assert "index.html" in sh(clone, "dvc", "plots", "diff", "main")
     sh(clone, "git", "checkout", "-q", "main")
-    sh(clone, "dvc", "checkout", "-q")
+    sh(clone, "dvc", "checkout", "-q", "dvc.yaml")
 
 
 def test_replay_says_same_for_a_true_commit_and_names_the_stage_of_a_forged_one(clone: Path):

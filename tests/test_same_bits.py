@@ -7,7 +7,27 @@ import os
 import shutil
 from pathlib import Path
 
-from conftest import STAGES, make_study, run_stages
+from conftest import ROOT, STAGES, make_study, run_stages
+
+# Listings of folders come in the order of the file system, which is nobody's promise: here, in reverse.
+REVERSED = """
+import os
+listdir, scandir = os.listdir, os.scandir
+
+class Entries:
+    def __init__(self, found): self.left = iter(found)
+    def __enter__(self): return self
+    def __exit__(self, *error): pass
+    def __iter__(self): return self
+    def __next__(self): return next(self.left)
+    def close(self): pass
+
+def entries(*where):
+    with scandir(*where) as found:
+        return Entries(sorted(found, key=lambda entry: entry.name, reverse=True))
+
+os.listdir, os.scandir = lambda *where: sorted(listdir(*where), reverse=True), entries
+"""
 
 
 def hashes(study: Path) -> dict[str, str]:
@@ -20,11 +40,13 @@ def hashes(study: Path) -> dict[str, str]:
     return {str(path.relative_to(study)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
-def test_same_bits_in_another_folder_with_other_workers_cores_hash_seed_time_zone_locale_home_and_umask(
+def test_same_bits_in_another_folder_with_other_workers_cores_hash_seed_time_zone_locale_home_umask_and_listings(
     tiny_study: Path, tmp_path: Path
 ):
     other = make_study(tmp_path / "été with spaces" / "study")
     one_core = ("taskset", "-c", str(min(os.sched_getaffinity(0)))) if shutil.which("taskset") else ()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(REVERSED)
     before = os.umask(0o077)
     try:
         run_stages(
@@ -35,7 +57,7 @@ def test_same_bits_in_another_folder_with_other_workers_cores_hash_seed_time_zon
             PYTHONHASHSEED="7",
             TZ="Asia/Kathmandu",
             LANG="de_DE.UTF-8",
-            LC_ALL="C",
+            PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path / 'site'}",
             HOME=str(tmp_path),
             USER="somebody",
             OMP_NUM_THREADS="5",
