@@ -1,0 +1,126 @@
+"""The promise, mutated: changing a parameter or a file of code makes DVC run the stages that declare it, and no other.
+
+`python tests/test_mutation.py` writes docs/what-reruns.md from what DVC says.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import stages  # noqa: F401
+
+ROOT = Path(__file__).parent.parent
+DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PAGE = ROOT / "docs/what-reruns.md"
+KEYS = list(dict.fromkeys(key for stage in DECLARED.values() for key in stage["params"]))
+CODE = list(dict.fromkeys(d.removeprefix("${root}/") for s in DECLARED.values() for d in s["deps"] if "${root}" in d))
+
+
+def declaring(what: str, kind: str) -> list[str]:
+    """Return the stages whose entry in dvc.yaml names a parameter or a file."""
+    return [name for name, stage in DECLARED.items() if what in [e.removeprefix("${root}/") for e in stage[kind]]]
+
+
+def copy(folder: Path) -> Path:
+    """Copy what Git has of the repository."""
+    for name in subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).split(
+        "\n"
+    ):
+        if name and not name.startswith("studies/") and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def runs_again(folder: Path, what: str) -> list[str]:
+    """Return the stages that DVC calls changed because of `what`, in the pipeline's order."""
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        status: dict[str, list[Any]] = repo.status()
+    found = []
+    for stage, entries in status.items():
+        changed = [entry["changed deps"] for entry in entries if isinstance(entry, dict) and "changed deps" in entry]
+        named = {path for each in changed for path in each} | {
+            key for each in changed for key in each.get("params.yaml", {})
+        }
+        if {what, f"./{what}"} & named:
+            found.append(stage.rpartition(":")[2])
+    return [stage for stage in DECLARED if stage in found]
+
+
+def with_param(folder: Path, key: str) -> list[str]:
+    path = folder / "params.yaml"
+    before = path.read_text()
+    path.write_text(yaml.safe_dump(yaml.safe_load(before) | {key: "another value"}))
+    try:
+        return runs_again(folder, key)
+    finally:
+        path.write_text(before)
+
+
+def with_code(folder: Path, dep: str) -> list[str]:
+    path = folder / dep if (folder / dep).is_file() else sorted((folder / dep).glob("*.py"))[-1]
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    try:
+        return runs_again(folder, dep)
+    finally:
+        path.write_bytes(before)
+
+
+def page(folder: Path) -> str:
+    """Return the table of what runs again, as DVC says it."""
+    lines = [
+        "# What runs again when something changes",
+        "",
+        "Written by `python tests/test_mutation.py` from what `dvc status` says after each change, and held against",
+        "`dvc.yaml` by the tests. These run again by themselves; what follows them does where their outputs changed.",
+        "",
+        "| change | stages that run again |",
+        "|---|---|",
+    ]
+    lines += [f"| `params.yaml`: `{key}` | {', '.join(with_param(folder, key))} |" for key in KEYS]
+    lines += [f"| `{dep}` | {', '.join(with_code(folder, dep))} |" for dep in CODE]
+    return "\n".join([*lines, ""])
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield copy(tmp_path_factory.mktemp("mutation"))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_changed_parameter_runs_the_stages_that_declare_it_and_no_other(repository: Path, key: str):
+    assert with_param(repository, key) == declaring(key, "params")
+
+
+@pytest.mark.parametrize("dep", CODE)
+def test_changed_code_runs_the_stages_that_declare_it_and_no_other(repository: Path, dep: str):
+    assert with_code(repository, dep) == declaring(dep, "deps")
+
+
+def test_nothing_changed_runs_nothing(repository: Path):
+    assert [runs_again(repository, what) for what in [*KEYS, *CODE][:3]] == [[], [], []]
+
+
+def test_the_page_says_what_dvc_yaml_says():
+    rows = [f"| `params.yaml`: `{key}` | {', '.join(declaring(key, 'params'))} |" for key in KEYS]
+    rows += [f"| `{dep}` | {', '.join(declaring(dep, 'deps'))} |" for dep in CODE]
+    assert [line for line in PAGE.read_text().splitlines() if line.startswith("| `")] == rows, (
+        "run this file to write it"
+    )
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        PAGE.write_text(page(copy(Path(scratch))), encoding="utf-8")
