@@ -7,8 +7,9 @@ cost         what deterministic kernels cost: the same with autotuned and nondet
 determinism  a short run left alone, one again, and --kills runs killed at random moments and resumed: one digest?
 study        from the archive to the confusion matrix, under both protocols, once for each seed
 
-Writes one JSON with the hardware in it, anew after every part and every run of a study. Needs torch, torchvision,
-scikit-learn, pandas, matplotlib, safetensors, pydantic, pyyaml, pooch, tqdm; no DVC, no dvclive.
+Writes one JSON with the hardware in it, anew after every part and every run of a study. What is asked for later with
+the same settings is added to the file that is there: other parts, and more seeds (--first-seed). Needs torch,
+torchvision, scikit-learn, pandas, matplotlib, safetensors, pydantic, pyyaml, pooch, tqdm; no DVC, no dvclive.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ try:
     import torch
     import yaml
 
+    import pooch  # noqa: F401  the stages need it in their own processes
+    import scipy  # noqa: F401
+    import sklearn  # noqa: F401
+    import torchvision  # noqa: F401
+
     import train_throughput as speed
     from ablation import arrays
     from stages import params, provenance, runtime
@@ -51,6 +57,7 @@ except ModuleNotFoundError as error:
 
 ROOT = Path(__file__).parent.parent
 PARTS = ["throughput", "cost", "determinism", "study"]
+PLACES = ("out", "source", "parts", "seeds", "first_seed", "train_in")  # settings that change no figure
 PROTOCOLS = ["published", "leak_free"]
 SCORES = ["n", "accuracy", "accuracy_low", "accuracy_high", "f1", "auc", "sensitivity"]
 
@@ -68,6 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=128, help="of the study")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=5, help="runs of the study under each protocol")
+    parser.add_argument("--first-seed", type=int, default=0, help="go on with the study from this seed")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--short-epochs", type=int, default=2, help="of a run in `determinism`")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256], help="of `throughput`")
@@ -89,21 +97,24 @@ def main() -> None:
     if unknown := set(chosen) - set(PARTS):
         raise InputError(f"--parts has {sorted(unknown)[0]!r}: choose from {', '.join(PARTS)}")
     runtime.device(args.device)  # says at once where there is none
-    result: dict[str, Any] = {"settings": {k: str(v) for k, v in vars(args).items() if k not in ("out", "source")}}
+    settings = {key: str(value) for key, value in vars(args).items() if key not in PLACES}
+    result: dict[str, Any] = {"settings": settings | {"images": "phantom" if args.source == "phantom" else "real"}}
+    if args.out.is_file() and (earlier := json.loads(args.out.read_text()))["settings"] == result["settings"]:
+        result = earlier
     with tempfile.TemporaryDirectory() as scratch:
         base, seconds = prepared(Path(scratch) / "base", args)
         result["seconds"] = seconds
         for part in (part for part in PARTS if part in chosen):
-            for found in globals()[part](base, args):
+            for found in globals()[part](base, args, result):
                 result[part] = found
-                write_json(args.out, {"environment": environment(args), **result})
+                write_json(args.out, result | {"environment": environment(args)})
     print(json.dumps(result, indent=2))
 
 
 def environment(args: argparse.Namespace) -> dict[str, Any]:
     if args.device == "cuda":
         torch.cuda.init()
-    return provenance.environment() | {"torch": torch.__version__, "packages": {}}
+    return provenance.environment()
 
 
 def prepared(folder: Path, args: argparse.Namespace) -> tuple[Path, dict[str, float]]:
@@ -169,7 +180,7 @@ def train() -> None:
     store.remove()
 
 
-def throughput(base: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def throughput(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Medians in images a second, training and limit taking turns, at each batch size, in two precisions."""
     images, _ = arrays(base)
     found: dict[str, Any] = {}
@@ -179,7 +190,7 @@ def throughput(base: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]
             yield found
 
 
-def cost(base: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def cost(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Images a second of training with deterministic kernels and without, in turns."""
     images, _ = arrays(base)
     options = _options(args, args.precision, args.batch_size)
@@ -197,31 +208,40 @@ def cost(base: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield medians | {"share_lost": round(1 - medians["deterministic"] / medians["free"], 4)}
 
 
-def determinism(base: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def determinism(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Digests of the weights of short runs: left alone, again, and killed at random moments and resumed."""
-    moments, digests, seconds = random.Random(0), [], []
+    moments, digests = random.Random(0), []
     for number in range(2):
         study = _copy(base, base.parent / f"alone{number}", epochs=args.short_epochs)
-        seconds.append(run("train", study, args))
+        begun = time.monotonic()
+        process = _start(study, "2")
+        first = _first_checkpoint(study, process) - begun  # before this there is nothing to go on from
+        _ended(process)
+        whole = time.monotonic() - begun
         digests.append(sha256_file(study / "models/model.safetensors"))
         shutil.rmtree(study)
-    found: dict[str, Any] = {"alone": digests, "kills": 0, "same_after_kill": 0, "resumed_at_step": []}
+    found: dict[str, Any] = {"alone": digests, "kills": 0, "in_a_write": 0, "same_after_kill": 0, "resumed_at_step": []}
     yield found
-    for _ in range(args.kills):
+    while found["kills"] < args.kills:
         study = _copy(base, base.parent / "killed", epochs=args.short_epochs)
-        _killed(study, moments.uniform(0.4, 0.98) * seconds[1])
-        resumed = _finished(study)
-        found["kills"] += 1
-        found["same_after_kill"] += sha256_file(study / "models/model.safetensors") == digests[0]
-        found["resumed_at_step"].append(resumed)
+        process = _start(study, "2")
+        time.sleep(moments.uniform(0.7 * first, 0.98 * whole))
+        if process.poll() is None:  # else it had ended already: no kill
+            found["in_a_write"] += bool(list((study / ".checkpoints").rglob("*.part")))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            match = re.search(r"resumed at step (\d+)", _ended(_start(study, "0")))
+            found["kills"] += 1
+            found["same_after_kill"] += sha256_file(study / "models/model.safetensors") == digests[0]
+            found["resumed_at_step"].append(int(match[1]) if match else 0)
         shutil.rmtree(study)
         yield found
 
 
-def study(base: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def study(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Scores under both protocols for each seed, their mean and spread, and the seconds of each stage."""
-    found: dict[str, Any] = {}
-    for seed in range(args.seeds):
+    found: dict[str, Any] = result.get("study", {})
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         for protocol in PROTOCOLS:
             folder = _copy(base, base.parent / "one", seed=seed, **{"split.protocol": protocol})
             seconds = {stage: run(stage, folder, args) for stage in ("prepare", "backbone", "train", "evaluate")}
@@ -229,10 +249,17 @@ def study(base: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             row: dict[str, Any] = {
                 group: {key: metrics[group].get(key) for key in SCORES} for group in ("all", "clean", "leaked")
             }
-            row |= {"seed": seed, "seconds": seconds, "confusion": confusion(folder)}
-            found.setdefault(protocol, {"runs": []})["runs"].append(row)
-            for group in ("all", "clean"):
-                found[protocol][group] = _spread([r[group]["accuracy"] for r in found[protocol]["runs"]])
+            row |= {"seed": seed, "weights": sha256_file(folder / "models/model.safetensors")}
+            row |= {
+                "seconds": seconds,
+                "zip_to_confusion_s": _whole(result["seconds"], seconds),
+                "confusion": confusion(folder),
+            }
+            runs = found.setdefault(protocol, {"runs": []})["runs"]
+            runs[:] = [r for r in runs if r["seed"] != seed] + [row]
+            for group in ("all", "clean", "leaked"):
+                scored = [r[group]["accuracy"] for r in found[protocol]["runs"] if r[group]["n"]]
+                found[protocol][group] = _spread(scored) if scored else None
             shutil.rmtree(folder)
             yield found
 
@@ -242,6 +269,11 @@ def confusion(folder: Path) -> dict[str, int]:
     pairs = pd.read_csv(folder / "data/predictions.csv", dtype=str, keep_default_na=False)
     counts = (pairs["label"] + " as " + pairs["predicted"]).value_counts()
     return {str(name): int(n) for name, n in sorted(counts.items())}
+
+
+def _whole(before: dict[str, float], after: dict[str, float]) -> float:
+    """Return the seconds of all stages, from the archive to the confusion matrix, each counted once."""
+    return round(before["fetch"] + before["verify"] + sum(after.values()), 1)
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -277,8 +309,10 @@ def _kernels(free: bool, precision: runtime.Precision) -> Iterator[None]:
     if free:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
-    yield
-    runtime.exact(2, precision)
+    try:
+        yield
+    finally:
+        runtime.exact(2, precision)
 
 
 def _copy(base: Path, folder: Path, **values: Any) -> Path:
@@ -292,21 +326,22 @@ def _copy(base: Path, folder: Path, **values: Any) -> Path:
 def _start(study: Path, steps: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(Path(__file__).resolve()), "--train-in", str(study)]
     environment = os.environ | {"BRAINMRI_CHECKPOINT_STEPS": steps}
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def _killed(study: Path, after: float) -> None:
-    process = _start(study, "2")
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+def _first_checkpoint(study: Path, process: subprocess.Popen[str]) -> float:
+    """Return the moment at which a run's first checkpoint lies there."""
+    while process.poll() is None and not list((study / ".checkpoints").rglob("*-*-*.safetensors")):
+        time.sleep(0.02)
+    return time.monotonic()
 
 
-def _finished(study: Path) -> int:
-    """Run to the end; return the step that it went on from."""
-    said, _ = _start(study, "0").communicate()
-    match = re.search(r"resumed at step (\d+)", said)
-    return int(match[1]) if match else 0
+def _ended(process: subprocess.Popen[str]) -> str:
+    """Wait for a training to end, and return what it said."""
+    said, _ = process.communicate()
+    if process.returncode:
+        raise InputError(f"a training of `determinism` failed: {said.strip()[-1000:]}")
+    return said
 
 
 if __name__ == "__main__":
