@@ -1,9 +1,10 @@
 # Two commands for people: `make repro` re-makes the default study, `make test` runs the tests. Each makes .venv first.
+# `make faults` breaks everything at length, half an hour, and writes docs/reliability.md.
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint proof env
+.PHONY: repro test faults lint proof env
 
 repro: .venv/made
 	dvc repro
@@ -12,6 +13,9 @@ repro: .venv/made
 
 test: .venv/made
 	pytest
+
+faults: .venv/made
+	BRAINMRI_KILLS=25 pytest -m fault --reliability docs/reliability.md
 
 lint: .venv/made
 	ruff check .
@@ -24,9 +28,9 @@ proof: .venv/made
 
 env: .venv/made
 
-# the versions and hashes of requirements.lock, whatever index pip is set up for; then the project itself, editable
-.venv/made: requirements.lock pyproject.toml
+# the versions and hashes of the lock files, whatever index pip is set up for; then the project itself, editable
+.venv/made: requirements.lock requirements-extra.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock -r requirements-extra.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -38,26 +38,26 @@ ROOT = Path(__file__).parent.parent
 
 CHANGES: dict[str, dict[str, Any]] = {
     "the recipe as it stands": {},
-    "lr 3e-4": {"lr": 3e-4},
-    "lr 3e-3": {"lr": 3e-3},
-    "batch_size 32": {"batch_size": 32},
     "no averaged weights": {"train.ema_decay": 0.0},
     "no warm-up": {"train.warmup_epochs": 0},
-    "no weight decay": {"train.weight_decay": 0.0},
-    "weight decay 0.2": {"train.weight_decay": 0.2},
     "no label smoothing": {"train.label_smoothing": 0.0},
-    "dropout 0.2": {"train.dropout": 0.2},
-    "class weights": {"train.class_weights": True},
-    "best epoch on validation": {"train.select_best": True},
-    "48 px for the first half": {"train.size_schedule": [[0.0, 48], [0.5, 64]]},
+    "no weight decay": {"train.weight_decay": 0.0},
+    "no augmentation": {
+        f"augment.{key}": 0 for key in ("mirror", "rotate", "scale", "translate", "brightness", "contrast")
+    },
     "no mirroring": {"augment.mirror": False},
     "no rotation": {"augment.rotate": 0},
     "no scaling, no shift": {"augment.scale": 0, "augment.translate": 0},
     "no brightness, no contrast": {"augment.brightness": 0, "augment.contrast": 0},
+    "48 px for the first half": {"train.size_schedule": [[0.0, 48], [0.5, 64]]},
+    "lr 3e-4": {"lr": 3e-4},
+    "lr 3e-3": {"lr": 3e-3},
+    "batch_size 32": {"batch_size": 32},
+    "dropout 0.2": {"train.dropout": 0.2},
+    "class weights": {"train.class_weights": True},
     "noise 0.05": {"augment.noise": 0.05},
-    "no augmentation": {
-        f"augment.{key}": 0 for key in ("mirror", "rotate", "scale", "translate", "brightness", "contrast")
-    },
+    "weight decay 0.2": {"train.weight_decay": 0.2},
+    "best epoch on validation": {"train.select_best": True},
 }
 
 

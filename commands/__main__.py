@@ -8,7 +8,7 @@ import sys
 
 from stages.files import InputError
 
-COMMANDS = ["show", "compare", "replay", "record", "new_study", "readme"]
+COMMANDS = ["show", "predict", "compare", "replay", "record", "new_study", "readme"]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -27,7 +27,7 @@ from stages.fetch.names import Parts
 from stages.fetch.schema import ClassName, LimitParams, Params, SplitParams
 from stages.files import InputError, atomic_folder
 
-IGNORED = "/data/\n/models/\n/logs/\n/report/\n"
+IGNORED = "/data/\n/models/*\n!/models/MODEL_CARD.md\n/logs/\n/report/\n"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from reliability import Reliability
 
 import stages  # noqa: F401
 
@@ -27,6 +28,15 @@ TINY = {
     "fetch.phantom.copies": {"byte": 2, "recoded": 2, "contrast": 2, "mirrored": 2},
     "verify.expected": None,
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reliability", type=Path, metavar="PAGE", help="write the table of faults there (make faults)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if page := config.getoption("--reliability"):
+        config.pluginmanager.register(Reliability(page))
 
 
 def set_params(folder: Path, **changes: Any) -> None:

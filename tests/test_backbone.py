@@ -104,23 +104,27 @@ def write(path: Path, state: dict[str, torch.Tensor], metadata: dict[str, str] |
     return path
 
 
+@pytest.mark.fault("hostile or damaged weights")
 def test_a_pickle_is_refused_whatever_it_is_called(tmp_path: Path):
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "a.safetensors")
     assert "pickled weights" in refusal(tmp_path / "a.safetensors")
 
 
+@pytest.mark.fault("hostile or damaged weights")
 @pytest.mark.parametrize("content", [b"", b"\0" * 7, b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]"])
 def test_what_is_no_safetensors_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / "a.safetensors").write_bytes(content)
     assert "not a readable safetensors file" in refusal(tmp_path / "a.safetensors")
 
 
+@pytest.mark.fault("hostile or damaged weights")
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
     assert "not found" in refusal(tmp_path / "a.safetensors")
     (tmp_path / "a.safetensors").mkdir()
     assert "not a readable safetensors file" in refusal(tmp_path / "a.safetensors")
 
 
+@pytest.mark.fault("hostile or damaged weights")
 def test_a_truncated_file_is_refused(tmp_path: Path, good: dict[str, torch.Tensor]):
     path = write(tmp_path / "a.safetensors", good)
     with path.open("r+b") as file:
@@ -128,6 +132,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, good: dict[str, torch.Tenso
     assert "not a readable safetensors file" in refusal(path)
 
 
+@pytest.mark.fault("hostile or damaged weights")
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -143,6 +148,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path: Path, good, chang
     assert expected in refusal(write(tmp_path / "a.safetensors", state))
 
 
+@pytest.mark.fault("hostile or damaged weights")
 @pytest.mark.parametrize(
     "metadata", [{"format": "pt"}, {"brainmri": "{"}, {"brainmri": "[1]"}, {"brainmri": '{"classes": 3}'}]
 )
@@ -222,6 +228,7 @@ def test_imagenet_without_a_pinned_digest_expects_torchvisions(monkeypatch, tmp_
         starting("imagenet", None)
 
 
+@pytest.mark.fault("hostile or damaged weights")
 def test_a_download_with_another_digest_is_discarded(monkeypatch, cache: Path):
     with serving({"/w.pth": b"something else"}) as server:
         monkeypatch.setenv("BRAINMRI_IMAGENET", f"{server.url}/w.pth")
@@ -231,6 +238,7 @@ def test_a_download_with_another_digest_is_discarded(monkeypatch, cache: Path):
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.fault("hostile or damaged weights")
 def test_a_download_that_fails_says_where_and_what_to_do(monkeypatch):
     with serving({}) as server:
         monkeypatch.setenv("BRAINMRI_IMAGENET", f"{server.url}/w.pth")
@@ -250,6 +258,7 @@ class Bomb:
         return Path.touch, (Path("ran"),)  # type: ignore[return-value]
 
 
+@pytest.mark.fault("hostile or damaged weights")
 @pytest.mark.parametrize("kind", ["code", "list", "noise"])
 def test_a_file_with_the_right_digest_that_holds_no_weights_is_refused_and_runs_nothing(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
@@ -278,6 +287,7 @@ def test_own_weights_that_this_pipeline_wrote_are_adopted_but_for_the_last_layer
     assert not torch.equal(adopted.fc[1].weight, model.fc[1].weight)
 
 
+@pytest.mark.fault("hostile or damaged weights")
 @pytest.mark.parametrize(
     ("sha256", "expected"), [(None, "pin the digest"), ("0" * 64, "sha256 is"), ("1" * 64, "no such file")]
 )

@@ -84,18 +84,21 @@ HOSTILE = {
 }
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("make", [zipped, tarred], ids=["zip", "tar"])
 def test_hostile_names_are_refused(tmp_path, name, make):
     assert HOSTILE[name] in refusal(make(tmp_path / "a", [("Training/cat/1.jpg", b"1"), (name, b"2")]))
 
 
+@pytest.mark.fault("a hostile archive")
 def test_zip_name_with_a_hidden_rest_is_refused(tmp_path):
     path = zipped(tmp_path / "a", {"Training/cat/1.jpgX..": b"1"})
     path.write_bytes(path.read_bytes().replace(b"jpgX..", b"jpg\0.."))
     assert "control character" in refusal(path) or "damaged" in refusal(path)
 
 
+@pytest.mark.fault("a hostile archive")
 def test_name_that_is_not_utf8_is_refused(tmp_path):
     path = tarred(tmp_path / "a", {"Training/cat/1.jpg": b"1"})
     raw = bytearray(path.read_bytes())
@@ -105,6 +108,7 @@ def test_name_that_is_not_utf8_is_refused(tmp_path):
     assert "not UTF-8" in refusal(path)
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize("make", [zipped, tarred], ids=["zip", "tar"])
 @pytest.mark.parametrize(
     ("first", "second", "said"),
@@ -122,6 +126,7 @@ def test_two_names_for_one_file_are_refused(tmp_path, make, first, second, said)
     assert said in refusal(make(tmp_path / "a", [(first, b"1"), (second, b"2")]))
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -137,6 +142,7 @@ def test_special_tar_members_are_refused(tmp_path, kind, said):
     assert said in refusal(special_tar(tmp_path / "a", kind))
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize(
     ("kind", "said"),
     [(stat.S_IFLNK, "symbolic link"), (stat.S_IFIFO, "pipe"), (stat.S_IFBLK, "device"), (stat.S_IFCHR, "device")],
@@ -145,6 +151,7 @@ def test_special_zip_members_are_refused(tmp_path, kind, said):
     assert said in refusal(special_zip(tmp_path / "a", kind))
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -160,12 +167,14 @@ def test_special_files_in_a_folder_are_refused(tmp_path, make, said):
     assert said in refusal(source)
 
 
+@pytest.mark.fault("a hostile archive")
 def test_name_in_a_folder_that_is_not_utf8_is_refused(tmp_path):
     source = folder(tmp_path / "a", FILES)
     Path(os.fsdecode(os.fsencode(source) + b"/Training/cat/\xff.jpg")).write_bytes(b"1")
     assert "not UTF-8" in refusal(source)
 
 
+@pytest.mark.fault("a hostile archive")
 def test_endless_folders_are_refused(tmp_path):
     deep = tmp_path / "a"
     for _ in range(110):
@@ -174,6 +183,7 @@ def test_endless_folders_are_refused(tmp_path):
     assert "inside one another" in refusal(tmp_path / "a")
 
 
+@pytest.mark.fault("a hostile archive")
 def test_file_that_vanishes_while_a_folder_is_read_is_one_line(tmp_path):
     source = folder(tmp_path / "a", FILES)
     with pytest.raises(InputError, match="cannot be read"):
@@ -182,6 +192,7 @@ def test_file_that_vanishes_while_a_folder_is_read_is_one_line(tmp_path):
             b"".join(data)
 
 
+@pytest.mark.fault("a hostile archive")
 def test_encrypted_member_is_refused(tmp_path):
     path = zipped(tmp_path / "a", {"Training/cat/1.jpg": b"1"})
     raw = bytearray(path.read_bytes())
@@ -191,11 +202,13 @@ def test_encrypted_member_is_refused(tmp_path):
     assert "encrypted" in refusal(path)
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_compression_without_bound_on_memory_is_refused(tmp_path, method):
     assert "compression method" in refusal(zipped(tmp_path / "a", FILES, method))
 
 
+@pytest.mark.fault("a cut or damaged archive")
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_wrong_checksum_is_found(tmp_path, method):
     path = zipped(tmp_path / "a", {"Training/cat/1.jpg": os.urandom(5000)}, method)
@@ -205,6 +218,7 @@ def test_wrong_checksum_is_found(tmp_path, method):
     assert "get it again" in refusal(path)
 
 
+@pytest.mark.fault("a cut or damaged archive")
 @pytest.mark.parametrize("form", [form for form in MAKERS if form != "folder"])
 @pytest.mark.parametrize("tenth", range(10))
 def test_cut_archive_is_found(tmp_path, form, tenth):
@@ -217,12 +231,14 @@ def test_cut_archive_is_found(tmp_path, form, tenth):
     refusal(cut)
 
 
+@pytest.mark.fault("a cut or damaged archive")
 def test_tar_cut_between_two_members_is_found(tmp_path):
     raw = tarred(tmp_path / "a", {"Training/cat/1.jpg": b"1", "Training/cat/2.jpg": b"2"}).read_bytes()
     (tmp_path / "cut").write_bytes(raw[:1024])
     assert "ends too early" in refusal(tmp_path / "cut")
 
 
+@pytest.mark.fault("a cut or damaged archive")
 def test_tar_damaged_in_a_header_is_found(tmp_path):
     path = tarred(tmp_path / "a", {"Training/cat/1.jpg": b"1", "Training/cat/2.jpg": b"2"})
     raw = bytearray(path.read_bytes())
@@ -231,6 +247,7 @@ def test_tar_damaged_in_a_header_is_found(tmp_path):
     assert "damaged" in refusal(path)
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize(
     ("form", "limit", "value"),
     [
@@ -247,6 +264,7 @@ def test_each_limit_holds_and_is_named(tmp_path, form, limit, value):
     assert f"fetch.limits.{limit}" in refusal(source, LIMITS.model_copy(update={limit: value}))
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize("form", ["zip deflated", "tar.gz", "tar.bz2", "tar.xz"])
 def test_bomb_is_refused_in_little_memory(tmp_path, form):
     path = MAKERS[form](tmp_path / "a", {"Training/cat/1.jpg": bytes(60_000_000)})
@@ -257,6 +275,7 @@ def test_bomb_is_refused_in_little_memory(tmp_path, form):
     tracemalloc.stop()
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize("form", ["tar.gz", "tar.bz2", "tar.xz"])
 def test_bomb_that_nobody_reads_is_refused_too(tmp_path, form):
     path = MAKERS[form](tmp_path / "a", {"README": bytes(900_000), "Training/cat/1.jpg": b"1"})
@@ -264,6 +283,7 @@ def test_bomb_that_nobody_reads_is_refused_too(tmp_path, form):
         list(members(path, LIMITS, "source"))
 
 
+@pytest.mark.fault("a hostile archive")
 def test_zip_that_lies_about_a_size_gives_no_more_than_it_declares(tmp_path):
     path = zipped(tmp_path / "a", {"Training/cat/1.jpg": bytes(100_000)}, zipfile.ZIP_DEFLATED)
     raw = bytearray(path.read_bytes())
@@ -274,6 +294,7 @@ def test_zip_that_lies_about_a_size_gives_no_more_than_it_declares(tmp_path):
     assert "get it again" in refusal(path)
 
 
+@pytest.mark.fault("a hostile archive")
 def test_members_that_overlap_are_refused(tmp_path):
     names = [(f"Training/cat/{number:04}.jpg", b"") for number in range(300)]
     path = zipped(tmp_path / "a", [("Training/cat/bomb", bytes(90_000)), *names], zipfile.ZIP_DEFLATED)
@@ -289,12 +310,14 @@ def test_members_that_overlap_are_refused(tmp_path):
     refusal(path)
 
 
+@pytest.mark.fault("a hostile archive")
 def test_too_many_members_are_refused_before_zipfile_reads_their_names(tmp_path, monkeypatch):
     path = zipped(tmp_path / "a", [(f"Training/cat/{number}", b"") for number in range(3000)])
     monkeypatch.setattr(zipfile, "ZipFile", None)
     assert "fetch.limits.members" in refusal(path)
 
 
+@pytest.mark.fault("a hostile archive")
 def test_extended_header_that_declares_gigabytes_is_refused(tmp_path):
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 4 << 30
@@ -302,6 +325,7 @@ def test_extended_header_that_declares_gigabytes_is_refused(tmp_path):
     assert "header" in refusal(tmp_path / "a")
 
 
+@pytest.mark.fault("a hostile archive")
 def test_thousands_of_chained_headers_are_refused(tmp_path):
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 4
@@ -309,6 +333,7 @@ def test_thousands_of_chained_headers_are_refused(tmp_path):
     refusal(tmp_path / "a")
 
 
+@pytest.mark.fault("a hostile archive")
 def test_xz_that_asks_for_gigabytes_of_memory_is_refused(tmp_path):
     path = tarred(tmp_path / "a", FILES, "w:xz")
     raw = bytearray(path.read_bytes())
@@ -319,6 +344,7 @@ def test_xz_that_asks_for_gigabytes_of_memory_is_refused(tmp_path):
     assert "Memory" in refusal(path)
 
 
+@pytest.mark.fault("a hostile archive")
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -338,6 +364,7 @@ def test_what_is_no_archive_is_said(tmp_path, content, said):
     assert said in refusal(tmp_path / "a")
 
 
+@pytest.mark.fault("a hostile archive")
 def test_gzip_of_something_else_than_a_tar_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(gzip.compress(b"just text" * 100))
     assert "damaged" in refusal(tmp_path / "a")
@@ -356,6 +383,7 @@ def whole(tmp_path_factory) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.fault("a cut or damaged archive")
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )

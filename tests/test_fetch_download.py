@@ -64,16 +64,19 @@ def test_redirect_is_followed(server):
     assert download.download(f"{server.url}/old.zip", MOST).read_bytes() == BODY
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_redirect_without_end_is_one_line(server):
     server.files["/x"] = f"->{server.url}/x".encode()
     assert "redirects without end" in failure(f"{server.url}/x")
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_redirect_to_a_local_file_is_refused(server):
     server.files["/x"] = b"->file:///etc/passwd"
     failure(f"{server.url}/x")
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 @pytest.mark.parametrize(
     ("status", "said"), [(404, "nothing at that address"), (403, "may not be read"), (401, "login"), (410, "410")]
 )
@@ -84,18 +87,21 @@ def test_refusal_is_not_tried_again(server, status, said):
     assert cache_files() == set()
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_server_in_trouble_is_asked_again(server, status):
     server.answers = [status, status]
     assert download.download(f"{server.url}/a.zip", MOST).read_bytes() == BODY
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_server_in_lasting_trouble_is_one_line(server):
     server.answers = [503] * 50
     assert "HTTP 503" in failure(f"{server.url}/a.zip")
     assert len(server.requests) == download.ATTEMPTS
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_cut_connection_is_continued_where_it_ended(server):
     server.cuts = [300_000, 200_000]
     assert download.download(f"{server.url}/a.zip", MOST).read_bytes() == BODY
@@ -107,6 +113,7 @@ def test_cut_connection_is_continued_where_it_ended(server):
     assert cache_files() == {"a.zip"}
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_next_run_continues_what_the_last_one_began(server):
     server.cuts = [300_000] + [0] * 10
     assert "run again to go on" in failure(f"{server.url}/a.zip")
@@ -116,11 +123,13 @@ def test_next_run_continues_what_the_last_one_began(server):
     assert server.gets("/a.zip")[0] is not None
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_server_that_cannot_continue_is_read_from_the_start(server):
     server.cuts, server.ranges = [300_000], False
     assert download.download(f"{server.url}/a.zip", MOST).read_bytes() == BODY
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_file_that_changed_between_two_attempts_is_read_from_the_start(server):
     server.cuts = [300_000] + [0] * 10
     failure(f"{server.url}/a.zip")
@@ -128,6 +137,7 @@ def test_file_that_changed_between_two_attempts_is_read_from_the_start(server):
     assert download.download(f"{server.url}/a.zip", MOST).read_bytes() == BODY[::-1]
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_file_that_became_shorter_is_read_from_the_start(server):
     server.etag, server.cuts = None, [300_000] + [0] * 10
     failure(f"{server.url}/a.zip")
@@ -135,28 +145,33 @@ def test_file_that_became_shorter_is_read_from_the_start(server):
     assert download.download(f"{server.url}/a.zip", MOST).read_bytes() == b"short"
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_answer_shorter_than_announced_is_never_taken_for_whole(server):
     server.length = len(BODY) + 1
     failure(f"{server.url}/a.zip")
     assert "a.zip" not in cache_files()
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_server_that_sends_without_end_is_left(server):
     assert "fetch.limits.total_bytes" in failure(f"{server.url}/a.zip", most=100_000)
     assert cache_files() <= {"a.zip.version"}
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_server_that_stalls_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "stalls" in failure(f"http://127.0.0.1:{silent.getsockname()[1]}/a.zip")
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_no_server_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert "no connection" in failure(f"http://127.0.0.1:{port}/a.zip")
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 @pytest.mark.parametrize(
     "url", ["http://host:99999/a.zip", "http://[::1/a.zip", "http://", "https://:80", "http://a b/x"]
 )
@@ -169,6 +184,7 @@ def test_password_and_query_of_a_url_are_not_shown(server):
     assert "secret" not in line
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_full_disk_is_left_to_the_stage_and_leaves_no_part(server, monkeypatch):
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -180,6 +196,7 @@ def test_full_disk_is_left_to_the_stage_and_leaves_no_part(server, monkeypatch):
     assert "a.zip.part" not in cache_files()
 
 
+@pytest.mark.fault("a network that fails, stalls or lies")
 def test_two_at_once_download_once(server: Server):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         paths = list(pool.map(lambda _: download.download(f"{server.url}/a.zip", MOST), range(4)))

@@ -84,6 +84,7 @@ def test_stage_prints_what_it_did(study):
     assert fetched() == FILES
 
 
+@pytest.mark.fault("a source that is not what it should be")
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -106,6 +107,7 @@ def test_failure_is_one_line_with_status_1_and_nothing_left(study, spoil, said):
     assert not (study.parent / "evil").exists()
 
 
+@pytest.mark.fault("a source that is not what it should be")
 def test_full_disk_is_one_line_and_nothing_left(study):
     big = {name: data * 1000 for name, data in FILES.items()}
     zipped(Path("../source.zip"), big)
@@ -116,6 +118,7 @@ def test_full_disk_is_one_line_and_nothing_left(study):
     assert {path.name for path in study.rglob("*")} <= {"params.yaml", "data"}
 
 
+@pytest.mark.fault("a source that is not what it should be")
 def test_failure_leaves_the_old_data_as_they_were(study):
     stage.main()
     zipped(Path("../source.zip"), FILES | {"Training/cat/new.jpg": b"1"})
@@ -146,6 +149,7 @@ def test_missing_location_is_one_line(study):
     assert "fetch.archive.location is null" in refusal()
 
 
+@pytest.mark.fault("a source that is not what it should be")
 @pytest.mark.parametrize("location", ["ftp://host/a.zip", "file:///tmp/a.zip", "nowhere.zip", "\0"])
 def test_bad_location_is_one_line(study, location):
     write_params(location=location)
@@ -162,6 +166,7 @@ def test_bytes_from_elsewhere_change_no_output(study, make):
     assert fetched() == FILES
 
 
+@pytest.mark.fault("a source that is not what it should be")
 def test_bytes_from_elsewhere_are_checked_too(study):
     where = folder(study.parent / "elsewhere", FILES | {"Training/cat/new.jpg": b"1"})
     assert "is not what fetch.tree_digest pins" in refusal(BRAINMRI_SOURCE=str(where))
@@ -198,6 +203,7 @@ def test_url_is_fetched_and_then_read_from_the_cache(study):
     assert fetched() == FILES
 
 
+@pytest.mark.fault("a source that is not what it should be")
 def test_wrong_copy_in_the_cache_is_got_again(study):
     with serving(
         {"/source.zip": zipped(study.parent / "old.zip", {"Training/cat/1.jpg": b"old"}).read_bytes()}
@@ -209,6 +215,7 @@ def test_wrong_copy_in_the_cache_is_got_again(study):
     assert fetched() == FILES
 
 
+@pytest.mark.fault("a source that is not what it should be")
 def test_url_of_other_bytes_is_one_line(study):
     with serving({"/source.zip": b"<html>log in</html>"}) as server:
         write_params(location=f"{server.url}/source.zip")
@@ -259,6 +266,7 @@ def test_wrong_parameter_is_one_line_with_its_key(study, key, value):
     assert key in line
 
 
+@pytest.mark.fault("a source that is not what it should be")
 @pytest.mark.parametrize(
     "classes",
     [

@@ -110,7 +110,7 @@ def test_everything_else_is_as_in_the_root(root):
     study = root / "studies" / "mine"
     assert (study / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
     assert {path.name for path in study.iterdir()} == {"params.yaml", "dvc.yaml", ".gitignore", "files.sha256"}
-    for kept in ("/data/", "/models/", "/logs/", "/report/"):
+    for kept in ("/data/", "/models/*", "/logs/", "/report/"):
         assert kept in (study / ".gitignore").read_text().splitlines()
     comments = [line.split("#", 1)[1] for line in (root / "params.yaml").read_text().splitlines()[1:] if "#" in line]
     text = (study / "params.yaml").read_text()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from stages.fetch.tree import tree_digest
 from stages.report import page, sections
@@ -51,9 +53,11 @@ def test_most_confident_error_on_a_clean_image_comes_first_and_leaked_ones_are_n
         ],
         columns=["path", "label", "predicted", "leaked", "p_glioma", "p_notumor"],
     )
-    html = sections.errors(predictions, CLASSES, 5, read)
-    assert html.index("b.jpg") < html.index("a.jpg")
-    assert "c.jpg" not in html and "d.jpg" not in html
+    wrong = sections.clean_errors(predictions, 5)
+    assert wrong["path"].tolist() == ["b.jpg", "a.jpg"]
+    html = sections.errors(wrong, {path: (read(path), read(path)) for path in wrong["path"]})
+    assert "glioma taken for notumor, 90% sure" in html
+    assert sections.clean_right(predictions, 5)["path"].tolist() == ["d.jpg"]
 
 
 def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
@@ -76,3 +80,22 @@ def test_page_names_what_it_was_made_of_and_shows_examples_of_each_class(tiny_st
     assert "weight_decay: 0.05" in html and "dvc repro" in html
     examples = html.partition("Examples of each class")[2].partition("</section>")[0]
     assert all(examples.count(f"Training/{name}/") >= 2 for name in ("glioma", "meningioma", "notumor", "pituitary"))
+
+
+def test_the_card_says_what_the_metrics_say_and_a_machine_can_read_its_head(tiny_study: Path):
+    text = (tiny_study / "models/MODEL_CARD.md").read_text()
+    metrics = json.loads((tiny_study / "metrics/test.json").read_text())
+    _, head, body = text.split("---\n", 2)
+    found = yaml.safe_load(head)
+    clean = next(r for r in found["model-index"][0]["results"] if "without a copy" in r["dataset"]["name"])
+    values = {entry["type"]: entry["value"] for entry in clean["metrics"]}
+    assert values["accuracy"] == metrics["clean"]["accuracy"] and values["roc_auc"] == metrics["clean"]["auc"]
+    assert f"(n = {metrics['clean']['n']})" in body and f"{metrics['all']['accuracy']:.4f}" in body
+    assert hashlib.sha256((tiny_study / "models/model.safetensors").read_bytes()).hexdigest() in body
+    assert "Not a medical device" in body and "None" not in text and "nan" not in text.split()
+
+
+def test_the_page_shows_where_the_network_looked(tiny_study: Path):
+    html = (tiny_study / "report/index.html").read_text()
+    correct = html.partition("Correct answers")[2].partition("</section>")[0]
+    assert correct.count("where the network looked") == correct.count("<img ") / 2 > 0

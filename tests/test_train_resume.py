@@ -83,6 +83,7 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+@pytest.mark.fault("a torn or foreign checkpoint")
 @pytest.mark.parametrize("tear", [cut, flip, empty])
 def test_a_torn_checkpoint_is_not_used_and_the_console_says_so(store: Store, tear):
     store.save(tensors(1), at(1))
@@ -96,6 +97,7 @@ def test_a_torn_checkpoint_is_not_used_and_the_console_says_so(store: Store, tea
     assert found is None and len(said) == 2
 
 
+@pytest.mark.fault("a torn or foreign checkpoint")
 def test_another_runs_checkpoint_is_never_used_and_the_console_says_so(tmp_path: Path, store: Store):
     other = Store(tmp_path / "checkpoints", OTHER)
     other.save(tensors(), at(3))
@@ -107,6 +109,7 @@ def test_another_runs_checkpoint_is_never_used_and_the_console_says_so(tmp_path:
     assert found is None and said[0] == "checkpoint 000003-00000000 is torn or another run's: not used"
 
 
+@pytest.mark.fault("a torn or foreign checkpoint")
 def test_a_write_that_was_killed_half_way_is_cleared_away(store: Store):
     store.save(tensors(), at(1))
     (store.folder / ".written.safetensors.x.part").write_bytes(b"half")
@@ -116,6 +119,7 @@ def test_a_write_that_was_killed_half_way_is_cleared_away(store: Store):
     assert not list(store.folder.glob(".*"))
 
 
+@pytest.mark.fault("a torn or foreign checkpoint")
 def test_a_write_that_fails_leaves_the_older_checkpoints(store: Store, monkeypatch):
     store.save(tensors(), at(1))
 
@@ -333,6 +337,7 @@ def fresh(alone: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.fault("a training run, killed and resumed")
 def test_a_run_killed_three_times_ends_with_the_bits_of_one_left_alone(alone: Path, tmp_path: Path):
     study = fresh(alone, tmp_path / "another folder")
     run = start(study)
@@ -354,8 +359,12 @@ def test_a_run_killed_three_times_ends_with_the_bits_of_one_left_alone(alone: Pa
     assert outputs(study) == outputs(alone)
 
 
+@pytest.mark.fault("a training run, killed and resumed")
 @pytest.mark.slow
-def test_runs_killed_at_20_random_moments_all_end_with_the_bits_of_one_left_alone(alone: Path, tmp_path: Path):
+def test_runs_killed_at_20_random_moments_all_end_with_the_bits_of_one_left_alone(
+    alone: Path, tmp_path: Path, record_property
+):
+    record_property("cases", 20)
     moments = random.Random(0)
     run, begun = start(fresh(alone, tmp_path / "timed")), time.monotonic()
     wait_for(run, lambda: writing(tmp_path / "timed"))

@@ -1,5 +1,9 @@
-"""Writes metrics/test.json, data/predictions.csv and plots/. Run as `python -m stages.evaluate` in a study's folder."""
+"""Writes metrics/test.json, data/predictions.csv, models/predictor.json and plots/.
 
+Run as `python -m stages.evaluate` in a study's folder.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +14,7 @@ from tqdm import tqdm
 from stages import params, runtime
 from stages.backbone import network
 from stages.backbone.inference import logits
-from stages.evaluate import calibration, outputs, tables
+from stages.evaluate import calibration, outputs, predictor, tables
 from stages.evaluate.baselines import baselines
 from stages.evaluate.schema import Params
 from stages.evaluate.scores import scores_by_group
@@ -33,6 +37,7 @@ def main() -> None:
     drawn = outputs.plot_tables(predicted, history, chosen.classes, chosen.evaluate.bins)
     pictures = outputs.pictures(drawn, metrics, chosen.classes)
     write_json("metrics/test.json", metrics)
+    write_json("models/predictor.json", predictor.predictor(chosen, index, temperature, Path(WEIGHTS)))
     write_csv("data/predictions.csv", predicted)
     for name, table in drawn.items():
         write_csv(f"plots/{name}.csv", table)

@@ -20,9 +20,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stages.evaluate.intervals import wilson
+from stages.evaluate.likeness import BLOCK, descriptors
+from stages.files import InputError
 from stages.verify.search import best_products, parts
 
-BLOCK = 256  # test images compared with all training images at a time
 RING = 2  # pixels: how wide the border is that the border model sees
 
 Labels = NDArray[np.int64]
@@ -56,10 +57,17 @@ def linear(train: Floats, labels: Labels, test: Floats) -> Labels:
 
 def file_facts(paths: list[str], root: Path) -> Floats:
     """Return what a file tells without its picture: size, dimensions, mode, JPEG tables; float64 [N, 11]."""
-    return np.array([_facts((root / path).read_bytes()) for path in paths])
+    return np.array([_facts(root / path) for path in paths])
 
 
-def _facts(data: bytes) -> list[float]:
+def _facts(path: Path) -> list[float]:
+    try:
+        return _facts_of(path.read_bytes())
+    except OSError as error:  # Pillow's are too
+        raise InputError(f"{path} is not as the verify stage found it ({error}): run `dvc repro`") from None
+
+
+def _facts_of(data: bytes) -> list[float]:
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
         tables = getattr(image, "quantization", None) or {}
@@ -96,7 +104,7 @@ def baselines(index: pd.DataFrame, classes: list[str], root: Path = Path("data")
     train, test = index[index["array"] == "train"], index[index["array"] == "test"]
     numbers = {name: number for number, name in enumerate(classes)}
     labels = train["label"].map(numbers).to_numpy(np.int64)
-    described = _descriptors(root)
+    described = descriptors(root)
     ways: dict[str, Callable[[], Labels]] = {
         "majority_class": lambda: majority(labels, len(test)),
         "file_facts": lambda: linear(*_both(file_facts, train, labels, test, root / "raw")),
@@ -105,7 +113,7 @@ def baselines(index: pd.DataFrame, classes: list[str], root: Path = Path("data")
             labels,
             borders(np.load(root / "prepared/test.npy", mmap_mode="r")),
         ),
-        "nearest_neighbour": lambda: nearest(described(train["path"]), labels, described(test["path"])),
+        "nearest_neighbour": lambda: nearest(described(train["path"])[:, 0], labels, described(test["path"])[:, 0]),
     }
     truth, leaked = test["label"].map(numbers).to_numpy(np.int64), (test["leaked"] != "none").to_numpy()
     return {name: score(way(), truth, leaked) if len(test) else {} for name, way in ways.items()}
@@ -115,11 +123,3 @@ def _both(
     features: Callable[[list[str], Path], Floats], train: pd.DataFrame, labels: Labels, test: pd.DataFrame, root: Path
 ) -> tuple[Floats, Labels, Floats]:
     return features(train["path"].tolist(), root), labels, features(test["path"].tolist(), root)
-
-
-def _descriptors(root: Path) -> Callable[[pd.Series], NDArray[np.int8]]:
-    """Return a function from paths to the first view's descriptors, whose rows are those of the manifest."""
-    manifest = pd.read_csv(root / "manifest.csv", usecols=["path"], keep_default_na=False)
-    places = {path: row for row, path in enumerate(manifest["path"])}
-    stored = np.load(root / "descriptors.npy", mmap_mode="r")
-    return lambda paths: np.asarray(stored[[places[path] for path in paths], 0])

@@ -1,6 +1,6 @@
 """The parameters that the evaluate stage reads."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -19,10 +19,12 @@ class Evaluate(Group):
 
 
 class Params(Group):
-    """Keys of params.yaml that evaluate reads."""
+    """Keys of params.yaml that evaluate reads; those of type Any it hands on to predict, other stages check them."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     classes: Annotated[list[str], Field(min_length=2)]
     threads: Annotated[int, Field(ge=1, le=256)]
     device: Device
+    verify: Any
+    prepare: Any
     evaluate: Evaluate

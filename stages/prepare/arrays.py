@@ -49,8 +49,8 @@ def _squares(paths: list[str], raw: Path, size: int, prepare: Prepare) -> np.nda
 def _one(path: Path, size: int, prepare: Prepare) -> np.ndarray:
     try:
         grey = decode_grey(path.read_bytes(), prepare.max_pixels)
-    except DecodeError as error:
-        raise InputError(f"{path}: {error}") from None
+    except (DecodeError, OSError) as error:
+        raise InputError(f"{path} is not as the verify stage found it ({error}): run `dvc repro`") from None
     if max(grey.shape) ** 2 > 4 * prepare.max_pixels:
         raise InputError(
             f"{path}: {grey.shape[1]} x {grey.shape[0]} pixels are too long and thin: padded to a square they would be "

@@ -1,4 +1,4 @@
-"""Writes report/index.html. Run as `python -m stages.report` in a study's folder."""
+"""Writes report/index.html and models/MODEL_CARD.md. Run as `python -m stages.report` in a study's folder."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from stages import params, runtime
+from stages.backbone import network
 from stages.fetch.tree import digest
-from stages.files import atomic_write, sha256_file
-from stages.report import page, sections
+from stages.files import InputError, atomic_write, sha256_file
+from stages.report import card, page, sections
+from stages.report.gradcam import gradcam, overlay
 from stages.report.schema import Params
 from stages.verify.decode import decode_grey
 
@@ -38,7 +40,11 @@ def main() -> None:
     report = chosen.report
     files = dict(zip(manifest["path"], manifest["sha256"], strict=True))
     digests = {"all images (tree digest)": digest(files), "trained weights": sha256_file(WEIGHTS)}
+    wrong, right = sections.clean_errors(predictions, report.errors), sections.clean_right(predictions, EXAMPLES)
+    runtime.exact(chosen.threads, "fp32")
+    looked = look(pd.concat([wrong, right]), chosen.classes)
     pictures = [page.figure(Path(path).read_bytes(), caption) for path, caption in PICTURES.items()]
+    atomic_write(card.PATH, card.card(metrics, manifest, chosen, digests))
     atomic_write(
         "report/index.html",
         page.page(
@@ -51,7 +57,8 @@ def main() -> None:
                 sections.examples(manifest, chosen.classes, EXAMPLES, read),
                 sections.audit(predictions, chosen.classes),
                 page.section("Pictures of the result", *pictures),
-                sections.errors(predictions, chosen.classes, report.errors, read),
+                sections.errors(wrong, looked),
+                sections.right(right, looked),
                 sections.pairs(crossing, report.pairs, read),
                 sections.remake(chosen.model_dump(mode="json"), digests),
             ],
@@ -59,9 +66,25 @@ def main() -> None:
     )
 
 
+def look(rows: pd.DataFrame, classes: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return {path: (image [S, S], overlay [H, W, 3])} for rows of the predictions: where the network looked."""
+    model, meta = network.load(WEIGHTS)
+    index = pd.read_csv("data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
+    places = index[index["array"] == "test"].set_index("path")["row"]
+    paths = rows["path"].tolist()
+    images = np.load("data/prepared/test.npy", mmap_mode="r")[places[paths].to_numpy(np.int64)]
+    numbers = np.array([classes.index(name) for name in rows["predicted"]], np.int64)
+    maps = gradcam(model, images, numbers, mean=meta.mean, std=meta.std)
+    return {path: (image, overlay(image, heat)) for path, image, heat in zip(paths, images, maps, strict=True)}
+
+
 def read(path: str) -> np.ndarray:
-    """Return an image of the raw data, uint8 [H, W]."""
-    return decode_grey((Path("data/raw") / path).read_bytes(), MAX_PIXELS)
+    """Return an image of the raw data, uint8 [H, W]; InputError where it is not as verify found it."""
+    file = Path("data/raw") / path
+    try:
+        return decode_grey(file.read_bytes(), MAX_PIXELS)
+    except (OSError, InputError) as error:
+        raise InputError(f"{file} is not as the verify stage found it ({error}): run `dvc repro`") from None
 
 
 if __name__ == "__main__":

@@ -102,13 +102,25 @@ def image_card(grey: np.ndarray, text: str, name: str) -> str:
     )
 
 
+def looked_card(grey: np.ndarray, overlay: np.ndarray, text: str, name: str) -> str:
+    """Return an image (uint8 [S, S]) beside the same with heat on it (uint8 [H, W, 3]), a line of text and its path."""
+    images = "".join(
+        f'<img src="{_uri(thumbnail(picture))}" alt="{escape(alt)}">'
+        for picture, alt in ((grey, name), (overlay, f"{name}: where the network looked"))
+    )
+    return (
+        f'<div class="card"><div class="side">{images}</div><span class="kind">{escape(text)}</span><br>'
+        f"{escape(name)}</div>"
+    )
+
+
 def cards(items: Iterable[str]) -> str:
     """Return cards in as many columns as fit."""
     return '<div class="cards">\n' + "\n".join(items) + "\n</div>"
 
 
 def thumbnail(grey: np.ndarray, side: int = 160) -> bytes:
-    """Return uint8 [H, W] as a PNG of at most `side` pixels a side."""
+    """Return uint8 [H, W] or [H, W, 3] as a PNG of at most `side` pixels a side."""
     image = Image.fromarray(grey)
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
     out = io.BytesIO()

@@ -32,6 +32,7 @@ BASELINES = {
 }
 
 Read = Callable[[str], np.ndarray]  # path below data/raw -> uint8 [H, W]
+Looked = dict[str, tuple[np.ndarray, np.ndarray]]  # path -> image [S, S], overlay [H, W, 3]
 
 
 def question(classes: list[str]) -> str:
@@ -148,24 +149,49 @@ def worth(metrics: dict[str, Any]) -> str:
     )
 
 
-def errors(predictions: pd.DataFrame, classes: list[str], count: int, read: Read) -> str:
-    """Return the most confident mistakes on clean test images, as pictures."""
+def clean_errors(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return the clean test images that the network was most sure of and wrong about, with their confidence."""
+    wrong = _clean(predictions, right=False)
+    return wrong.sort_values(["confidence", "path"], ascending=[False, True])[:count]
+
+
+def clean_right(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return the first `count` clean test images of each class that the network was right about: not the best ones."""
+    return _clean(predictions, right=True).sort_values("path").groupby("label", sort=True).head(count)
+
+
+def _clean(predictions: pd.DataFrame, right: bool) -> pd.DataFrame:
     clean = predictions[predictions["leaked"] == "none"]
-    wrong = clean[clean["predicted"] != clean["label"]].copy()
-    wrong["confidence"] = wrong[[name for name in wrong.columns if name in classes or name.startswith("p_")]].max(
-        axis=1
-    )
-    wrong = wrong.sort_values(["confidence", "path"], ascending=[False, True])[:count]
+    chosen = clean[(clean["predicted"] == clean["label"]) == right]
+    given = [name for name in chosen.columns if name.startswith("p_")]
+    return chosen.assign(confidence=chosen[given].max(axis=1))
+
+
+def errors(wrong: pd.DataFrame, looked: Looked) -> str:
+    """Return the most confident mistakes on clean test images, as the network saw them and where it looked."""
     items = [
-        page.image_card(read(row.path), f"{row.label} taken for {row.predicted}, {row.confidence:.0%} sure", row.path)
+        page.looked_card(
+            *looked[row.path], f"{row.label} taken for {row.predicted}, {row.confidence:.0%} sure", row.path
+        )
         for row in wrong.itertuples()
     ]
     text = (
-        "The clean test images that the network was most sure of and wrong about."
+        "The clean test images that the network was most sure of and wrong about: as it saw them, and (right) how much "
+        "each place spoke for its answer: Grad-CAM by cell, on the deepest layer with 7 cells a side or more."
         if items
         else "No clean test image was wrong."
     )
     return page.section("The most confident errors", page.paragraph(text), page.cards(items))
+
+
+def right(found: pd.DataFrame, looked: Looked) -> str:
+    """Return clean test images that were classified correctly, and where the network looked."""
+    items = [
+        page.looked_card(*looked[row.path], f"{row.label}, {row.confidence:.0%} sure", row.path)
+        for row in found.itertuples()
+    ]
+    text = "The first clean test images of each class, by name, that it was right about. A map is a hint, not a proof."
+    return page.section("Correct answers", page.paragraph(text), page.cards(items))
 
 
 def pairs(crossing: pd.DataFrame, count: int, read: Read) -> str:

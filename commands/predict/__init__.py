@@ -1,0 +1,55 @@
+"""`brainmri predict PATH...`: what the study's network says of images, one line each.
+
+JPEG, PNG, TIFF, DICOM and the other formats that the pipeline reads; a folder means every file below it. The same code
+and the same settings as the pipeline, so an image gets the same probabilities, to the bit on a CPU, as a test image.
+Says when an image looks like nothing that the network was trained on, and when it is a copy of a training image.
+
+Not a medical device: nothing here may be used to treat anyone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="say what images show, with the study's network",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="image file, or folder of them")
+    parser.add_argument("--study", type=Path, default=Path(), help="folder of the study whose network is asked")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="only a CPU gives the pipeline's bits")
+    parser.add_argument("--gradcam", type=Path, metavar="DIR", help="write where the network looked there, as PNG")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--csv", action="store_true", help="print a table as data/predictions.csv has it")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict; exit status 1 where a file could not be read, after all the others."""
+    # torch takes seconds to load: not before somebody wants a prediction
+    from commands.predict import inputs, output
+    from commands.predict.model import Model
+
+    files = inputs.files(args.paths)
+    model = Model(args.study, args.device, args.gradcam)
+    write = output.writer("json" if args.json else "csv" if args.csv else "text", model.classes, sys.stdout)
+    failed = 0
+    for found in model.predictions(files):
+        if isinstance(found, inputs.Unreadable):
+            failed += 1
+            print(f"brainmri: {found.path}: {found.reason}", file=sys.stderr)
+        write.add(found)
+    write.close()
+    print(output.NOTICE, file=sys.stderr)
+    if failed:
+        print(f"brainmri: {failed} of {len(files)} files could not be read (named above)", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,192 @@
+"""A study's network with all that belongs to it: weights, preparation, calibration, and the pictures it has seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from commands.predict.inputs import File, Picture, Unreadable, read_all
+from stages import runtime
+from stages.backbone import network
+from stages.backbone.inference import logits
+from stages.evaluate import likeness
+from stages.evaluate.calibration import probabilities
+from stages.files import InputError, sha256_file
+from stages.report.gradcam import gradcam, overlay_png
+from stages.runtime import Device
+from stages.verify.confirm import similarities
+from stages.verify.decode import DecodeError, decode_grey
+from stages.verify.describe import CELLS, Described, describe
+from stages.verify.search import best_products, best_turns, parts
+from stages.verify.turns import INVERSE, KINDS, TURNS
+
+CHUNK = 8  # files a task
+MAX_PIXELS = 1_000_000_000  # of a training image: verify has refused what is too large already
+
+
+class Prediction(NamedTuple):
+    """What is said of one picture."""
+
+    path: str
+    frame: int | None  # from 1; None in a file with one picture
+    predicted: str
+    probabilities: dict[str, float]  # calibrated
+    nearest: str  # the training image most like it; "" for a picture with nothing in it
+    likeness: float  # cosine of their descriptors
+    unlike: bool  # less like any training image than nearly all validation images are
+    copy_of: str  # the training image that it is a copy of, or ""
+    copy_kind: str  # byte | copy | mirrored | rotated, or ""
+
+
+class Model:
+    """The network of a study that has been run, ready to be asked."""
+
+    def __init__(self, study: Path, device: Device, gradcam_folder: Path | None = None) -> None:
+        """Load it. InputError where the study has not been run, or its files do not belong together."""
+        self.study, self.gradcam_folder = study, gradcam_folder
+        about = self._about()
+        runtime.exact(about["threads"], "fp32")
+        self.device = runtime.device(device)
+        weights = study / "models/model.safetensors"
+        loaded, self.meta = network.load(weights)
+        if sha256_file(weights) != about["weights_sha256"]:
+            raise InputError(f"{weights} is not the file that models/predictor.json was made for: run `dvc repro`")
+        self.network = loaded.to(self.device)
+        self.about, self.classes = about, self.meta.classes
+        self._load_training_images()
+
+    def _about(self) -> dict[str, Any]:
+        path = self.study / "models/predictor.json"
+        try:
+            about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(
+                f"{path} not found: name a study that has been run with --study, or run `dvc repro` (or `dvc pull`)"
+            ) from None
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON ({error}): run `dvc repro`") from None
+        return about
+
+    def _load_training_images(self) -> None:
+        data = self.study / "data"
+        try:
+            index = pd.read_csv(data / "prepared/index.csv", usecols=["array", "path"], keep_default_na=False)
+            manifest = pd.read_csv(data / "manifest.csv", usecols=["path", "sha256"], keep_default_na=False)
+            described = likeness.descriptors(data)
+        except FileNotFoundError as error:
+            raise InputError(f"{error.filename} not found: run `dvc repro` (or `dvc pull`) in the study") from None
+        self.training = index.loc[index["array"] == "train", "path"].tolist()
+        self.stored = likeness.store(described(self.training))
+        known = manifest[manifest["path"].isin(set(self.training))]
+        self.by_digest = dict(zip(known["sha256"][::-1], known["path"][::-1], strict=True))
+
+    def predictions(self, files: list[File]) -> Iterator[Prediction | Unreadable]:
+        """Yield what is said of each picture in `files`, in their order. Reading goes on while the network computes."""
+        waiting: list[Picture] = []
+        many = len(files) > 1
+        with tqdm(total=len(files), unit="file", leave=False, disable=None if many else True) as bar:
+            for found in self._read(files, bar):
+                if isinstance(found, Unreadable):
+                    yield from self._ask(waiting)
+                    waiting = []
+                    yield found
+                    continue
+                waiting.append(found)
+                if len(waiting) == self.about["batch_size"]:
+                    yield from self._ask(waiting)
+                    waiting = []
+            yield from self._ask(waiting)
+
+    def _read(self, files: list[File], bar: Any) -> Iterator[Picture | Unreadable]:
+        chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+        work = partial(read_all, size=self.meta.image_size, prepare=self.about["prepare"])
+        for results in runtime.in_order(work, chunks):
+            for found in results:
+                yield from found
+                bar.update()
+
+    def _ask(self, pictures: list[Picture]) -> list[Prediction]:
+        """Return predictions; a forward pass always has the pipeline's batch size, so its bits are the pipeline's."""
+        if not pictures:
+            return []
+        images = np.stack([each.image for each in pictures])
+        found = logits(
+            self.network,
+            images,
+            mean=self.meta.mean,
+            std=self.meta.std,
+            batch_size=self.about["batch_size"],
+            device=self.device,
+            mirror=self.about["mirror"],
+        )
+        given = probabilities(found, self.about["temperature"])
+        best = given.argmax(axis=1)
+        near = likeness.nearest(np.stack([each.described.descriptors for each in pictures]), self.stored)
+        if self.gradcam_folder:
+            self._write_gradcams(pictures, images, best)
+        return [
+            self._prediction(*each)
+            for each in zip(pictures, given, best, near.row.tolist(), near.cosine.tolist(), strict=True)
+        ]
+
+    def _prediction(
+        self, picture: Picture, given: NDArray[np.float64], best: int, row: int, cosine: float
+    ) -> Prediction:
+        lowest = self.about["lowest_likeness"]
+        nearest = self.training[row] if row >= 0 else ""
+        copy_of, kind = self._copy(picture, nearest, cosine)
+        return Prediction(
+            path=picture.path,
+            frame=picture.frame,
+            predicted=self.classes[best],
+            probabilities=dict(zip(self.classes, given.tolist(), strict=True)),
+            nearest=nearest,
+            likeness=cosine,
+            unlike=lowest is not None and cosine < lowest,
+            copy_of=copy_of,
+            copy_kind=kind,
+        )
+
+    def _copy(self, picture: Picture, nearest: str, cosine: float) -> tuple[str, str]:
+        """Return the training image that a picture is a copy of, and the kind, by the audit's own measure."""
+        if same := self.by_digest.get(picture.sha256):
+            return same, "byte"
+        file = self.study / "data/raw" / nearest
+        if not nearest or cosine < self.about["twins"]["candidate"] or not file.is_file():
+            return "", ""
+        try:
+            other = describe(decode_grey(file.read_bytes(), MAX_PIXELS))
+        except DecodeError:
+            return "", ""
+        kind = copy_kind(picture.described, other, self.about["twins"]) if other else ""
+        return (nearest, kind) if kind else ("", "")
+
+    def _write_gradcams(self, pictures: list[Picture], images: NDArray[np.uint8], best: NDArray[np.int64]) -> None:
+        assert self.gradcam_folder
+        maps = gradcam(self.network, images, best, mean=self.meta.mean, std=self.meta.std)
+        for picture, image, heat in zip(pictures, images, maps, strict=True):
+            name = picture.name if picture.frame is None else f"{picture.name}-{picture.frame}"
+            overlay_png(self.gradcam_folder / f"{name}.png", image, heat)
+
+
+def copy_kind(one: Described, other: Described, twins: dict[str, Any]) -> str:
+    """Return copy, mirrored or rotated where two pictures are the same one, else ""; as the verify stage decides."""
+    products = best_products(parts(one.descriptors), parts(other.descriptors))
+    view, its_view = np.unravel_index(int(products.argmax()), products.shape)
+    turn = best_turns(one.descriptors[view][None], other.descriptors[its_view][None])
+    back = TURNS[INVERSE[turn[0]]]
+    whole, worst = similarities(
+        one.views[view][None],
+        np.ascontiguousarray(back(other.views[its_view]))[None],
+        one.descriptors[view].reshape(1, CELLS, CELLS),
+        np.ascontiguousarray(back(other.descriptors[its_view].reshape(CELLS, CELLS)))[None],
+    )
+    return KINDS[turn[0]] if whole[0] >= twins["similarity"] and worst[0] >= twins["block"] else ""

@@ -1,0 +1,33 @@
+"""models/predictor.json: what `brainmri predict` must know beside the weights to treat a new image as a test image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.evaluate import likeness
+from stages.evaluate.schema import Params
+from stages.files import sha256_file
+
+
+def predictor(
+    chosen: Params, index: pd.DataFrame, temperature: float, weights: Path, data: Path = Path("data")
+) -> dict[str, Any]:
+    """Return preparation, batch, calibration, and when an image is unlike the training images or a copy of one.
+
+    `index` is data/prepared/index.csv. The hash names the weights that all this belongs to.
+    """
+    described = likeness.descriptors(data)
+    train, val = (described(index.loc[index["array"] == array, "path"]) for array in ("train", "val"))
+    return {
+        "weights_sha256": sha256_file(weights),
+        "prepare": chosen.prepare,
+        "threads": chosen.threads,
+        "batch_size": chosen.evaluate.batch_size,
+        "mirror": chosen.evaluate.mirror,
+        "temperature": temperature,
+        "lowest_likeness": likeness.lowest_usual(val, likeness.store(train)),
+        "twins": chosen.verify["twins"],
+    }

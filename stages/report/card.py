@@ -1,0 +1,125 @@
+"""models/MODEL_CARD.md: what the weights are, in the form of Hugging Face's model cards (Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from stages.report.schema import Params
+from stages.report.sections import SCORES
+
+PATH = "models/MODEL_CARD.md"
+# Name of a score in metrics/test.json -> the type by which Hugging Face knows the metric.
+TYPES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced_accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "f1",
+    "auc": "roc_auc",
+    "mcc": "matthews_correlation",
+    "log_loss": "log_loss",
+    "ece": "expected_calibration_error",
+}
+GROUPS = {
+    "all": "all test images",
+    "clean": "test images without a copy in training",
+    "leaked": "test images that are copies of training images",
+}
+
+
+def card(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, digests: dict[str, str]) -> str:
+    """Return the card: front matter for machines, then Markdown for people. Every figure is from metrics/test.json."""
+    head = yaml.safe_dump(_front(metrics, chosen), sort_keys=False, width=100, allow_unicode=True)
+    return f"---\n{head}---\n\n" + "\n\n".join(_sections(metrics, manifest, chosen, digests)) + "\n"
+
+
+def _front(metrics: dict[str, Any], chosen: Params) -> dict[str, Any]:
+    results = [
+        {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": f"{chosen.report.title}: {text}", "type": _source(chosen), "split": "test"},
+            "metrics": [
+                {"type": kind, "name": SCORES[key], "value": metrics[group][key]}
+                for key, kind in TYPES.items()
+                if key in metrics[group]
+            ],
+        }
+        for group, text in GROUPS.items()
+        if metrics[group]["n"]
+    ]
+    return {
+        "license": "mit",
+        "library_name": "torchvision",
+        "pipeline_tag": "image-classification",
+        "tags": ["resnet-50", "mri", "safetensors", "reproducible"],
+        "metrics": ["accuracy", "f1", "precision", "recall", "roc_auc"],
+        "model-index": [{"name": f"ResNet-50, {chosen.report.title}", "results": results}],
+    }
+
+
+def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, digests: dict[str, str]) -> list[str]:
+    used = manifest[manifest["status"] == "ok"]
+    training, testing = (int((used["split"] == split).sum()) for split in ("Training", "Testing"))
+    weights, protocol = chosen.backbone["weights"], chosen.split["protocol"]
+    dropped = {"published": "all of them train", "leak_free": "those with a copy among the test images are dropped"}
+    return [
+        f"# ResNet-50 for slices of a head, from MRI: {chosen.report.title}",
+        "**Not a medical device.** Nothing that this network says may be used to treat anyone.",
+        "## Model\n\n"
+        f"Takes one grey slice, {chosen.image_size} x {chosen.image_size} pixels, and gives probabilities for "
+        f"{', '.join(chosen.classes)}. torchvision's ResNet-50 with a stem of one channel, as safetensors.\n\n"
+        f"- sha256 of `models/model.safetensors`: `{digests['trained weights']}`\n"
+        f"- tree digest of the images: `{digests['all images (tree digest)']}`\n"
+        f"- starts from {'random weights' if weights == 'random' else f'weights: {weights}'}; calibrated by "
+        f"temperature {metrics['temperature']} on validation images",
+        "## Uses\n\n"
+        "For work on method: reproducibility, leakage between training and test images, calibration. Out of scope: "
+        "diagnosis, triage, any use on patients; images other than such slices (`brainmri predict` says when one looks "
+        "like nothing it was trained on).\n\n"
+        "```sh\nbrainmri predict image.jpg      # in the study's folder\n```",
+        "## Training\n\n"
+        f"{training} training images ({dropped[protocol]}; {chosen.split['val_fraction']:.0%} of them validate), "
+        f"{chosen.epochs} epochs, batch {chosen.batch_size}, AdamW at {chosen.lr}, {chosen.precision}, seed "
+        f"{chosen.seed}. Every parameter is in the study's `params.yaml`; `dvc repro` makes the same bits again.",
+        f"## Evaluation\n\n{testing} test images. 95 % intervals in brackets.\n\n{_table(metrics)}",
+        "## Limits\n\n"
+        "- A test image that is a copy of a training image measures memory: read the column without copies.\n"
+        "- Clean of copies is not clean of patients: several slices of one head can stand on both sides.\n"
+        f"- The most similar training image, compared at 16 x 16 cells, gives {_nearest(metrics)} on all test images: "
+        "part of any accuracy here is reading the source of an image.\n"
+        "- The images tell nothing of age, sex, scanner or hospital, so how it does by them is not known.",
+    ]
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    groups = [name for name in GROUPS if metrics[name]["n"]]
+    lines = ["| | " + " | ".join(f"{GROUPS[name]} (n = {metrics[name]['n']})" for name in groups) + " |"]
+    lines.append("|---|" + "---|" * len(groups))
+    for key in TYPES:
+        cells = [_cell(metrics[name], key) for name in groups]
+        if any(cells):
+            lines.append(f"| {SCORES[key]} | " + " | ".join(cells) + " |")
+    for name in metrics["all"].get("sensitivity", {}):
+        cells = [f"{value:.4f}" if (value := metrics[g]["sensitivity"].get(name)) is not None else "" for g in groups]
+        lines.append(f"| sensitivity, {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(group: dict[str, Any], key: str) -> str:
+    if key not in group:
+        return ""
+    low, high = group.get(f"{key}_low"), group.get(f"{key}_high")
+    return f"{group[key]:.4f}" + (f" [{low:.4f}, {high:.4f}]" if low is not None else "")
+
+
+def _nearest(metrics: dict[str, Any]) -> str:
+    found = metrics["baselines"]["nearest_neighbour"].get("all")
+    return f"an accuracy of {found['accuracy']:.4f}" if found else "no accuracy (there are none)"
+
+
+def _source(chosen: Params) -> str:
+    fetch = chosen.fetch
+    return str(fetch["kaggle"]["dataset"]) if fetch["source"] == "kaggle" else str(fetch["source"])

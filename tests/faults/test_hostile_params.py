@@ -1,0 +1,133 @@
+"""params.yaml with any value in any key: one that is allowed, or one line that names the key; never code that runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, STAGES
+
+from stages import params
+from stages.files import InputError
+
+VALUES = yaml.safe_load((ROOT / "params.yaml").read_text())
+HOSTILE: list[Any] = [
+    "x",
+    "",
+    "\u202eevil\u0000☃",
+    float("nan"),
+    float("inf"),
+    -1,
+    -1e308,
+    1e308,
+    10**40,
+    None,
+    True,
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    "../../etc/passwd",
+]
+
+
+def leaves(values: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for key, value in values.items():
+        found += leaves(value, (*prefix, key)) if isinstance(value, dict) else [(*prefix, key)]
+    return found
+
+
+KEYS = [path for path in leaves(VALUES) if path != ("root",)]
+
+
+def schema(key: str) -> list[type[params.Group]]:
+    """Return the schemas of the stages that check a key: not of those that only hand it on."""
+    found = []
+    for name in STAGES:
+        each = __import__(f"stages.{name}.schema", fromlist=["Params"]).Params
+        if key in each.model_fields and each.model_fields[key].annotation is not Any:
+            found.append(each)
+    return found
+
+
+def finite(value: Any) -> bool:
+    """Tell whether no number in a value is NaN or infinite."""
+    if isinstance(value, dict):
+        return all(map(finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.fault("a wrong value in params.yaml")
+@pytest.mark.parametrize("path", KEYS, ids=".".join)
+def test_any_value_is_allowed_or_refused_in_one_line(
+    tmp_path: Path, path: tuple[str, ...], monkeypatch, record_property
+):
+    *outer, last = path
+    number = isinstance(_at(VALUES, path), int | float) and not isinstance(_at(VALUES, path), bool)
+    for value in HOSTILE:
+        values = yaml.safe_load(yaml.safe_dump(VALUES))
+        _at(values, tuple(outer))[last] = value
+        # as if it had been read: writing and reading YAML for each would take minutes
+        monkeypatch.setattr(params, "read", lambda _path, values=values: values)
+        accepted = 0
+        for each in schema(path[0]):
+            try:
+                found = params.load(each, tmp_path / "params.yaml")
+            except InputError as error:
+                line = str(error)
+                assert "\n" not in line and "params.yaml" in line and len(line) < 1500
+            else:
+                accepted += 1
+                assert finite(found.model_dump())
+        if number and (not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)):
+            assert not accepted or value is None, (path, value)
+    record_property("cases", len(HOSTILE))
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        values = values[key]
+    return values
+
+
+TEXTS = {
+    "a tag that runs a command": "seed: !!python/object/apply:os.system ['touch evil']\n",
+    "a tag that builds an object": "seed: !!python/object:subprocess.Popen {}\n",
+    "a tag that imports": "seed: !!python/name:os.system\n",
+    "a tag of our own making": "seed: !evil 1\n",
+    "anchors that grow without end": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(9)),
+    "an anchor that holds itself": "seed: &a [*a]\n",
+    "brackets a thousand deep": "seed: " + "[" * 1000 + "]" * 1000 + "\n",
+    "two documents": "seed: 1\n---\nseed: 2\n",
+    "a list": "- seed\n",
+    "a number": "7\n",
+    "nothing": "",
+    "not UTF-8": b"seed: \xff\xfe\n".decode("latin-1"),
+    "control characters": "seed: \x00\x07\n",
+    "a tab for indentation": "train:\n\tlr: 1\n",
+    "an unclosed quote": 'seed: "1\n',
+    "an alias without an anchor": "seed: *nothing\n",
+    "a merge key of a number": "<<: 1\n",
+    "a key that is a list": "? [a]\n: 1\n",
+    "a million keys' worth of text": "seed: '" + "a" * 2_000_000 + "'\n",
+}
+
+
+@pytest.mark.fault("a wrong value in params.yaml")
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_hostile_file_is_one_line_and_runs_nothing(tmp_path: Path, text: str, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes(text.encode("latin-1") if "ÿ" in text else text.encode())
+    for name in ("fetch", "train"):
+        each = __import__(f"stages.{name}.schema", fromlist=["Params"]).Params
+        with pytest.raises(InputError) as error:
+            params.load(each, tmp_path / "params.yaml")
+        assert "\n" not in str(error.value) and len(str(error.value)) < 1500
+    assert not (tmp_path / "evil").exists()

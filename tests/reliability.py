@@ -1,0 +1,72 @@
+"""docs/reliability.md: how many cases of each kind of fault and hostile input were tried, and how each came out.
+
+A test marked `fault("kind")` is a case; one that tries many says how many with `record_property("cases", n)`.
+`make faults` runs them all and writes the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAD = """# Faults and hostile input: what was tried
+
+Written by `make faults` (`pytest --reliability`). A case is handled where it ends within 30 s and 2 GiB, in a right
+result or one line that says what, where and what to do; leaves no output lost, torn or wrong, and nothing outside the
+study's folder; and where the next run succeeds without cleaning by hand. What stops what is in
+[security.md](security.md).
+"""
+
+
+class Reliability:
+    """Counts cases by kind, over a run of the tests."""
+
+    def __init__(self, page: Path) -> None:
+        """Count for a page."""
+        self.page = page
+        self.tried: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+        """Count a test's outcome."""
+        outcome = yield
+        report = outcome.get_result()
+        marker = item.get_closest_marker("fault")
+        if marker is None or not (report.when == "call" or (report.when == "setup" and not report.passed)):
+            return
+        kind, cases = marker.args[0], int(dict(item.user_properties).get("cases", 1))
+        if report.skipped:
+            self.skipped[kind] += cases
+            return
+        self.tried[kind] += cases
+        if report.failed:
+            self.wrong[kind] += 1
+
+    def pytest_sessionfinish(self) -> None:
+        """Write the page."""
+        self.page.write_text(self.text(), encoding="utf-8")
+
+    def text(self) -> str:
+        """Return the page."""
+        lines = [HEAD, "| fault or input | tried | handled | outputs lost or wrong |", "|---|---|---|---|"]
+        for kind in sorted(self.tried):
+            tried, wrong = self.tried[kind], self.wrong[kind]
+            lines.append(f"| {kind} | {tried:,} | {tried - wrong:,} | {wrong} |")
+        tried, wrong = sum(self.tried.values()), sum(self.wrong.values())
+        lines.append(f"| **all** | **{tried:,}** | **{tried - wrong:,}** | **{wrong}** |")
+        if self.skipped:
+            said = ", ".join(f"{count} of {kind}" for kind, count in sorted(self.skipped.items()))
+            lines += ["", f"Not tried here: {said}."]
+        return "\n".join([*lines, ""])
+
+
+def figures(page: str) -> dict[str, tuple[int, int]]:
+    """Return {kind: (tried, lost or wrong)} of a page."""
+    rows = re.findall(r"^\| (.+?) \| \**([\d,]+)\** \| \**[\d,]+\** \| \**(\d+)\** \|$", page, re.MULTILINE)
+    return {kind: (int(tried.replace(",", "")), int(wrong)) for kind, tried, wrong in rows}
