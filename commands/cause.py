@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from stages.provenance import dvc_hash
 
 COMPARED = ("cpu", "isa", "pins", "python", "gpu")  # of an environment, beside the packages
@@ -33,11 +35,20 @@ def environment_changes(study: Path, stage: str) -> list[str]:
         {},
     )
     after = _json(study / f"logs/{stage}.json")
-    return [
+    return settings_changes(study, stage) + [
         f"{key}: {_short(before[key])} -> {_short(after[key])}"
         for key in COMPARED
         if key in before and key in after and before[key] != after[key]
     ]
+
+
+def settings_changes(study: Path, stage: str) -> list[str]:
+    """Return which of device, precision and threads `stage` had otherwise when provenance.json was written."""
+    recorded = _json(study / "metrics/provenance.json")
+    before = recorded.get("settings", {}) if stage in recorded.get("outputs", {}) else {}
+    lock = yaml.safe_load((study / "dvc.lock").read_text(encoding="utf-8")) if before else {"stages": {}}
+    now = lock["stages"].get(stage, {}).get("params", {}).get("params.yaml", {})
+    return [f"{key}: {before[key]} -> {now[key]}" for key in before if key in now and now[key] != before[key]]
 
 
 def cause(stage: str, changed: dict[str, list[str]], versions: dict[str, str], environment: list[str]) -> str:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,24 +19,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from commands import cause
+from commands import cause, low_bits
+from commands.outputs import Output, compare, table
 from stages import provenance
 from stages.files import InputError
-
-
-@dataclass(frozen=True)
-class Output:
-    """One output of one stage: its hash in the commit's dvc.lock, and the one that it has now."""
-
-    stage: str
-    path: str
-    committed: str
-    now: str
-
-    @property
-    def same(self) -> bool:
-        """Whether the bits came out as committed."""
-        return self.committed == self.now
 
 
 def add_parser(subparsers: Any) -> None:
@@ -62,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
         clone = Path(folder) / "clone"
         rev = checkout(root, args.rev, clone)
         result, outputs = replayed(clone, args.study, args.stages, sys.stderr if args.json else sys.stdout)
+        differing = next((each for each in outputs if each.path == low_bits.WEIGHTS and not each.same), None)
+        if differing and (found := low_bits.difference(root, clone / args.study, differing.committed)) is not None:
+            result["weights_differ_by"] = found
         result = {"rev": rev, "study": args.study} | result
     print(json.dumps(result, indent=2) if args.json else table(result, outputs))
     return 0 if result["same"] else 1
@@ -166,62 +155,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def compare(committed: dict[str, Any], now: dict[str, Any]) -> list[Output]:
-    """Return one row an output, in the order of the stages; an output that is on one side only has an empty hash."""
-    rows = []
-    for stage in [*committed, *(stage for stage in now if stage not in committed)]:
-        before, after = _hashes(committed.get(stage, {})), _hashes(now.get(stage, {}))
-        rows += [Output(stage, path, before.get(path, ""), after.get(path, "")) for path in sorted(before | after)]
-    return rows
-
-
-def table(result: dict[str, Any], outputs: list[Output]) -> str:
-    """Return what a person reads: every output with both hashes, then the verdict."""
-    rows = [
-        ("stage", "output", "committed", "now", ""),
-        *(
-            (
-                output.stage,
-                output.path,
-                output.committed[:12] or "-",
-                output.now[:12] or "-",
-                "same" if output.same else "DIFFERS",
-            )
-            for output in outputs
-        ),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if result["failed"]:
-        lines.append("a stage failed: see its line above")
-    lines += [f"stage {stage} did not run" for stage in result["skipped"]]
-    lines += [f"git status: {line}" for line in result["changed_files"]]
-    lines += [
-        f"other version than requirements.lock: {name} {change}" for name, change in result["other_versions"].items()
-    ]
-    lines += [f"another environment than metrics/provenance.json names: {line}" for line in result["other_environment"]]
-    lines += [f"changed without running {stage} again: {', '.join(p)}" for stage, p in result["changed_code"].items()]
-    first = next((output for output in outputs if not output.same), None)
-    if first:
-        lines.append(f"the first stage whose output differs: {first.stage} ({first.path})")
-        lines.append(f"the likely cause: {result['cause']}")
-    lines += _both_scores(result["committed"], result["now"], first is not None)
-    verdict = "every output is the same, bit for bit" if result["same"] else "NOT the same"
-    return "\n".join([*lines, f"{result['rev'][:12]} {result['study']}: {verdict}"])
-
-
-def _both_scores(committed: dict[str, Any], now: dict[str, Any], differs: bool) -> list[str]:
-    """Return accuracy and confusion matrix, as committed and as they came out."""
-    lines = []
-    for title, scores in {"committed": committed, "now": now}.items():
-        if scores:
-            lines.append(f"accuracy {title}: {scores['accuracy']:.6f}")
-            lines += [f"  {name}: {' '.join(map(str, row))}" for name, row in scores["confusion"].items()]
-    if differs and committed and committed == now:
-        lines.append("accuracy and confusion matrix are the same: what differs does not reach them")
-    return lines
-
-
 def _scores(study: Path) -> dict[str, Any]:
     """Return accuracy on all test images and the confusion matrix, {class: counts by prediction}, as the files say."""
     try:
@@ -236,10 +169,6 @@ def _scores(study: Path) -> dict[str, Any]:
 
 def _lock(study: Path) -> dict[str, Any]:
     return dict(yaml.safe_load((study / "dvc.lock").read_text())["stages"])
-
-
-def _hashes(stage: dict[str, Any]) -> dict[str, str]:
-    return {out["path"]: out["md5"] for out in stage.get("outs", [])}
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 
-from commands import cause
+from commands import cause, low_bits, outputs
+from stages.backbone import network
 
 
 def git(folder: Path, *words: str) -> str:
@@ -77,6 +81,89 @@ def test_a_hidden_input_is_called_one(tmp_path: Path):
     status, out, _ = replay(folder, "--json")
     found = json.loads(out)
     assert status == 1 and not found["same"] and "a hidden input" in found["cause"]
+
+
+SCORED = """
+import json, pathlib, yaml
+x = yaml.safe_load(open("params.yaml"))["x"]
+pathlib.Path("metrics").mkdir(exist_ok=True), pathlib.Path("plots").mkdir(exist_ok=True)
+rows = ["a,a"] * (5 + x) + ["b,a"] * (5 - x)
+open("metrics/test.json", "w").write(json.dumps({"all": {"accuracy": (5 + x) / 10}}))
+open("plots/confusion.csv", "w").write("\\n".join(["actual,predicted", *rows]) + "\\n")
+open("out.txt", "w").write("1")
+"""
+
+
+def scored(folder: Path, x: int) -> Path:
+    """Make a repository whose stage writes metrics that depend on a parameter."""
+    repository(folder, "open('out.txt', 'w').write('1')")
+    (folder / "make.py").write_text(SCORED)
+    (folder / "params.yaml").write_text(f"x: {x}\n")
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  make:\n    cmd: python make.py\n    deps: [make.py]\n    params: [x]\n    outs: [out.txt]\n"
+        "    metrics:\n    - metrics/test.json: {cache: false}\n    plots:\n    - plots/confusion.csv: {cache: false}\n"
+    )
+    return committed(folder, "scored")
+
+
+def committed(folder: Path, message: str) -> Path:
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=folder, check=True, env=path())
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", message)
+    return folder
+
+
+def test_metrics_diff_of_two_branches_is_what_their_replays_give(tmp_path: Path):
+    folder = scored(tmp_path / "one", 1)
+    git(folder, "branch", "-m", "main")
+    git(folder, "checkout", "-qb", "better")
+    (folder / "params.yaml").write_text("x: 4\n")
+    committed(folder, "better")
+    command = [sys.executable, "-m", "dvc", "metrics", "diff", "main", "better", "--json"]
+    said = json.loads(
+        subprocess.run(command, cwd=folder, env=path(), check=True, capture_output=True, text=True).stdout
+    )
+    found = {rev: json.loads(replay(folder, rev, "--json")[1]) for rev in ("main", "better")}
+    accuracy = said["metrics/test.json"]["all.accuracy"]
+    assert all(each["same"] for each in found.values())
+    assert (accuracy["old"], accuracy["new"]) == tuple(found[rev]["now"]["accuracy"] for rev in ("main", "better"))
+    assert accuracy["diff"] == pytest.approx(0.3)
+
+
+def test_metrics_and_lock_forged_to_agree_are_found_out(tmp_path: Path):
+    folder = scored(tmp_path / "one", 1)
+    metrics, lock = folder / "metrics/test.json", folder / "dvc.lock"
+    before = hashlib.md5(metrics.read_bytes()).hexdigest()
+    metrics.write_text('{"all": {"accuracy": 0.9999}}')
+    lock.write_text(lock.read_text().replace(before, hashlib.md5(metrics.read_bytes()).hexdigest()))
+    git(folder, "commit", "-qam", "forged")
+    status, out, _ = replay(folder)
+    assert status == 1 and "the first stage whose output differs: make (metrics/test.json)" in out
+    assert "accuracy committed: 0.999900" in out and "accuracy now: 0.600000" in out
+
+
+def test_weights_that_differ_in_their_low_bits_are_called_so(tmp_path: Path):
+    torch.manual_seed(0)
+    model, meta = network.build(2), network.Meta(["a", "b"], 32, 0.2, 0.2)
+    (tmp_path / "models").mkdir()
+    network.save(tmp_path / "models/model.safetensors", model, meta)
+    committed = hashlib.md5((tmp_path / "models/model.safetensors").read_bytes()).hexdigest()
+    cache = tmp_path / ".dvc/cache/files/md5" / committed[:2]
+    cache.mkdir(parents=True)
+    shutil.copy(tmp_path / "models/model.safetensors", cache / committed[2:])
+    for share, small in ((1e-6, True), (0.5, False)):
+        other = network.build(2)
+        other.load_state_dict(model.state_dict())
+        other.conv1.weight.data *= 1 + share
+        network.save(tmp_path / "models/model.safetensors", other, meta)
+        apart = low_bits.difference(tmp_path, tmp_path, committed)
+        assert apart is not None and apart > 0 and (apart <= low_bits.TOLERANCE) == small
+    assert low_bits.difference(tmp_path, tmp_path, "0" * 32) is None
+    result = {"failed": False, "skipped": [], "changed_files": [], "other_versions": {}, "other_environment": []}
+    result |= {"changed_code": {}, "committed": {}, "now": {}, "same": False, "rev": "1", "study": ".", "cause": "x"}
+    rows = [outputs.Output("train", low_bits.WEIGHTS, "1", "2")]
+    assert "low bits alone" in outputs.table(result | {"weights_differ_by": 1e-6}, rows)
+    assert "more than low bits" in outputs.table(result | {"weights_differ_by": 0.1}, rows)
 
 
 @pytest.mark.parametrize("study", ["/tmp", "..", "studies/none"])
@@ -144,3 +231,12 @@ def test_another_environment_than_recorded_is_told(tmp_path: Path):
     (tmp_path / "logs/train.json").write_text(json.dumps({"cpu": "another", "isa": ["avx2"], "gpu": None}))
     assert cause.environment_changes(tmp_path, "train") == ["cpu: one -> another"]
     assert cause.environment_changes(tmp_path, "fetch") == []
+
+
+def test_other_threads_or_another_device_are_told(tmp_path: Path):
+    (tmp_path / "metrics").mkdir()
+    recorded = {"outputs": {"train": {}}, "settings": {"threads": 2, "device": "cpu"}}
+    (tmp_path / "metrics/provenance.json").write_text(json.dumps(recorded))
+    lock = {"stages": {"train": {"params": {"params.yaml": {"threads": 4, "device": "cpu"}}}}}
+    (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+    assert cause.settings_changes(tmp_path, "train") == ["threads: 2 -> 4"]

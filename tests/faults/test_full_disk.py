@@ -21,7 +21,11 @@ WRITES = {
     "evaluate": ("plots", [400, 700, 5000]),
     "report": ("report", [400, 5000, 50_000]),
 }
-CASES = [(name, size) for name, (_, sizes) in WRITES.items() for size in sizes]
+CASES = [
+    pytest.param(name, size, marks=pytest.mark.slow if size != sizes[1] else ())
+    for name, (_, sizes) in WRITES.items()
+    for size in sizes
+]
 
 
 def copy(tiny_study: Path, folder: Path) -> Path:

@@ -1,0 +1,45 @@
+"""Do two trainings differ in their low bits alone? Asked where a replay's weights are not the committed ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.files import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "models/model.safetensors"
+TOLERANCE = 1e-3  # of a tensor's root mean square: far above rounding, far below what one more epoch changes
+
+
+def difference(root: Path, study: Path, committed: str) -> float | None:
+    """Return how far the weights in `study` are from those of hash `committed` in the DVC cache of `root`.
+
+    The largest difference of two weights, as a share of their tensor's root mean square. None where the cache does not
+    have the committed weights, or the two are not weights of one network.
+    """
+    from stages.backbone.network import read_tensors  # torch takes seconds to load
+
+    cache = _cache(root) / committed[:2] / committed[2:]
+    try:
+        before, _ = read_tensors(cache)
+        after, _ = read_tensors(study / WEIGHTS)
+    except InputError:
+        return None
+    if {name: tensor.shape for name, tensor in before.items()} != {name: t.shape for name, t in after.items()}:
+        return None
+    return max((_apart(before[name].double(), after[name].double()) for name in before), default=0.0)
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    scale = float(one.square().mean().sqrt()) if one.numel() else 0.0
+    return float((one - other).abs().max()) / (scale or 1.0) if one.numel() else 0.0
+
+
+def _cache(root: Path) -> Path:
+    done = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, text=True, capture_output=True)
+    return Path(done.stdout.strip() or root / ".dvc/cache") / "files/md5"
