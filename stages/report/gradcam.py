@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from stages.backbone.inference import normalise
 from stages.files import atomic_write
 
-CELLS = 7  # a side that a map has at least: the last layer's at 224 px; a smaller image is read off an earlier one
+CELLS = 4  # a side that a map has at least: the last layer's from 128 px on; a smaller image is read off an earlier one
 BATCH = 8  # images at a time
 SIDE = 224  # pixels a side of a picture made of it
 STRENGTH = 0.6  # how much of the hottest pixel is heat

@@ -177,7 +177,7 @@ def errors(wrong: pd.DataFrame, looked: Looked) -> str:
     ]
     text = (
         "The clean test images that the network was most sure of and wrong about: as it saw them, and (right) how much "
-        "each place spoke for its answer: Grad-CAM by cell, on the deepest layer with 7 cells a side or more."
+        "each place spoke for its answer: Grad-CAM by cell, on the deepest layer with 4 cells a side or more."
         if items
         else "No clean test image was wrong."
     )
