@@ -75,6 +75,15 @@ def speed(root: Path) -> str:
         for name, row in found["figures"].items():
             seconds = f"{row['median_s']:.1f} ({row['min_s']:.1f} to {row['max_s']:.1f})"
             lines.append(_row(name, seconds, str(row["runs"]), f"{row['peak_gib']:.1f} GiB"))
+    predict = root / "bench/results/predict.json"
+    if predict.is_file():
+        found = _read(predict)
+        speeds, asked = found["images_per_second"], found["settings"]
+        lines += [
+            "",
+            f"`brainmri predict`, {asked['images']} images at {asked['size']} px, whole: {speeds['brainmri predict']:.1f} "
+            f"images a second, {found['ratio']:.2f} of the bare forward pass ({speeds['forward pass']:.1f}).",
+        ]
     for path in sorted((root / "bench/results").glob("train_throughput*.json")):
         found = _read(path)
         title = f"training, {found['settings']['precision']}, images a second"

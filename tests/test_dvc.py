@@ -116,3 +116,13 @@ def test_replay_says_same_for_a_true_commit_and_names_the_stage_of_a_forged_one(
     sh(clone, "git", "checkout", "-q", "main")
     assert done.returncode == 1
     assert "the first stage whose output differs: evaluate (metrics/test.json)" in done.stdout
+
+
+def test_the_model_registry_gives_the_weights_by_name_and_version(clone: Path, tmp_path: Path):
+    sh(clone, "dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
+    sh(clone, "git", "commit", "-qam", "a remote")
+    sh(clone, "dvc", "push", "models/model.safetensors")
+    sh(clone, "git", "tag", "-a", "resnet50@v1.0.0", "-m", "first")
+    weights = (clone / "models/model.safetensors").read_bytes()
+    sh(tmp_path, "dvc", "artifacts", "get", str(clone), "resnet50", "--rev", "v1.0.0")
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
