@@ -81,8 +81,9 @@ def speed(root: Path) -> str:
         speeds, asked = found["images_per_second"], found["settings"]
         lines += [
             "",
-            f"`brainmri predict`, {asked['images']} images at {asked['size']} px, whole: {speeds['brainmri predict']:.1f} "
-            f"images a second, {found['ratio']:.2f} of the bare forward pass ({speeds['forward pass']:.1f}).",
+            f"`brainmri predict`, {asked['images']} images at {asked['size']} px, whole: "
+            f"{speeds['brainmri predict']:.1f} images a second, {found['ratio']:.2f} of the bare forward pass "
+            f"({speeds['forward pass']:.1f}).",
         ]
     for path in sorted((root / "bench/results").glob("train_throughput*.json")):
         found = _read(path)
