@@ -69,6 +69,21 @@ def test_same_bits_in_another_folder_with_other_workers_cores_hash_seed_time_zon
     assert [path for path in first | second if first.get(path) != second.get(path)] == []
 
 
+def test_scores_pictures_and_report_are_the_same_bytes_with_other_cpu_features_switched_off(
+    tiny_study: Path, tmp_path: Path
+):
+    other = tmp_path / "study"
+    shutil.copytree(tiny_study, other)
+    features = {
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX2,-FMA,-ERMS",
+        "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR AVX2 FMA3",
+    }
+    run_stages(["evaluate", "report"], other, **features)
+    first, second = hashes(tiny_study), hashes(other)
+    assert "report/index.html" in first and "plots/roc.png" in first and "models/predictor.json" in first
+    assert [path for path in first | second if first.get(path) != second.get(path)] == []
+
+
 def test_no_output_tells_where_or_when_it_was_made(tiny_study: Path):
     import socket
 
