@@ -124,6 +124,14 @@ def test_gradcam_writes_a_picture_for_each_image_where_it_was(ask, tiny_study, t
     assert status == 0 and written == {f"{p.relative_to(folder).as_posix()}.png" for p in folder.rglob("*.*")}
 
 
+def test_two_files_of_one_name_have_two_pictures(ask, tiny_study, committed, tmp_path):
+    for number, path in enumerate(committed["path"][:3]):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(tiny_study / "data/raw" / path, tmp_path / str(number) / "a.png")
+    ask(*(tmp_path / str(number) / "a.png" for number in range(3)), "--gradcam", tmp_path / "maps")
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a-2.png.png", "a-3.png.png", "a.png.png"]
+
+
 def test_a_study_that_was_not_run_or_does_not_belong_together_is_one_line(ask, tiny_study, tmp_path):
     status, _, errors = ask("a.png", study=tmp_path)
     assert status == 1 and len(errors) == 1 and "dvc repro" in errors[0]

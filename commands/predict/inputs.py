@@ -54,6 +54,18 @@ def files(paths: list[Path]) -> list[File]:
             found.append(File(path, path.name))
     if not found:
         raise InputError(f"no file in {', '.join(map(str, paths))}: expected an image, or a folder of images")
+    return _told_apart(found)
+
+
+def _told_apart(found: list[File]) -> list[File]:
+    """Return the files with names of which no two are equal: files of two folders may have one name."""
+    taken: set[str] = set()
+    for number, file in enumerate(found):
+        name, again = file.name, 2
+        while name in taken:
+            name, again = str(Path(file.name).with_stem(f"{Path(file.name).stem}-{again}")), again + 1
+        taken.add(name)
+        found[number] = file._replace(name=name)
     return found
 
 
