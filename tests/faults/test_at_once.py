@@ -33,7 +33,14 @@ def test_two_repros_on_one_clone_end_with_the_outputs_of_one(repository: Path): 
 
 
 @pytest.mark.fault("two runs at once")
-@pytest.mark.parametrize("name", [name for name in STAGES if name not in ("fetch", "prepare")])  # DVC's lock is theirs
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "train" else pytest.mark.slow)
+        for name in STAGES
+        if name not in ("fetch", "prepare")  # DVC's lock is theirs
+    ],
+)
 def test_a_stage_twice_at_once_ends_with_the_outputs_of_one(tiny_study: Path, tmp_path: Path, name: str):
     study = tmp_path / "study"
     shutil.copytree(tiny_study, study)

@@ -58,6 +58,7 @@ def small_disk(tiny_study: Path, tmp_path: Path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a disk that is full in mid-write")
 @pytest.mark.parametrize("name", STAGES)
 def test_a_small_disk_is_one_line_and_after_making_room_all_is_well(tiny_study: Path, small_disk: Path, name: str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +32,10 @@ def a_dead_link(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-WAYS: list[Callable[[Path], None]] = [gone, emptied, cut, a_folder, a_dead_link]
+WAYS = [
+    pytest.param(way, id=way.__name__, marks=pytest.mark.slow if way in (emptied, a_dead_link) else ())
+    for way in (gone, emptied, cut, a_folder, a_dead_link)
+]
 
 
 def image_of(study: Path, array: str) -> Path:
@@ -42,7 +44,7 @@ def image_of(study: Path, array: str) -> Path:
 
 
 @pytest.mark.fault("an image that vanishes or changes between two stages")
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("name", "array"), [("verify", "train"), ("prepare", "train"), ("prepare", "test")])
 def test_an_image_that_is_not_as_it_was_stops_the_stage(tiny_study: Path, tmp_path: Path, name: str, array: str, way):
     if (name, way) == ("verify", gone):
@@ -57,7 +59,7 @@ def test_an_image_that_is_not_as_it_was_stops_the_stage(tiny_study: Path, tmp_pa
 
 
 @pytest.mark.fault("an image that vanishes or changes between two stages")
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["evaluate", "report"])
 def test_a_test_image_that_is_not_as_it_was_stops_the_stages_that_show_it(tiny_study: Path, tmp_path: Path, name, way):
     if (name, way) == ("evaluate", cut):
