@@ -1,0 +1,32 @@
+"""The committed table of faults says that nothing was lost; and a table is made of outcomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import ROOT
+from reliability import Reliability, figures
+
+PAGE = ROOT / "docs/reliability.md"
+
+
+def test_the_committed_table_has_hundreds_of_cases_and_none_lost():
+    rows = figures(PAGE.read_text(encoding="utf-8"))
+    tried, wrong = rows.pop("**all**")
+    assert tried == sum(n for n, _ in rows.values()) >= 400
+    assert wrong == 0
+    for kind in ("a stage, killed at a random moment", "dvc alone, killed at a random moment", "a hostile archive"):
+        assert rows[kind][0] > 0
+
+
+def test_a_run_replaces_the_rows_that_it_tried_and_keeps_the_others(tmp_path: Path):
+    page = tmp_path / "page.md"
+    first = Reliability(page)
+    first.tried.update({"a": 1500, "b": 2})
+    first.wrong.update({"b": 1})
+    first.pytest_sessionfinish()
+    assert figures(page.read_text()) == {"a": (1500, 0), "b": (2, 1), "**all**": (1502, 1)}
+    second = Reliability(page)
+    second.tried.update({"b": 3})
+    second.pytest_sessionfinish()
+    assert figures(page.read_text()) == {"a": (1500, 0), "b": (3, 0), "**all**": (1503, 0)}
