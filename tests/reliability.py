@@ -17,8 +17,9 @@ HEAD = """# Faults and hostile input: what was tried
 
 Written by `make faults` (`pytest --reliability`). A case is handled where it ends within 30 s and 2 GiB, in a right
 result or one line that says what, where and what to do; leaves no output lost, torn or wrong, and nothing outside the
-study's folder; and where the next run succeeds without cleaning by hand. What stops what is in
-[security.md](security.md).
+study's folder; and where the next run succeeds without cleaning by hand. A killed stage may leave a `.part` beside its
+outputs, which Git and DVC ignore; it stays where DVC then restores the output instead of running the stage again.
+What stops what is in [security.md](security.md).
 """
 
 
