@@ -3,10 +3,18 @@
 Importing anything from here pins the instruction set that NumPy, oneDNN, MKL and ATen may use. Their kernels sum in
 another order with AVX-512 than with AVX2, so without this the same training gives other bits on another x86 machine.
 The variables are read once, when those libraries load, hence here: before any of them can be imported.
+
+A stage that DVC started also begins here to watch over its `dvc`: loading torch takes seconds, in which `dvc` may die.
 """
 
+import ctypes
+import json
 import os
+import signal
 import sys
+import threading
+import time
+from pathlib import Path
 
 PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -34,3 +42,48 @@ if any(os.environ.get(name) != value for name, value in PINS.items()) or any(nam
     os.environ.update(PINS)
     for name in CLEARED:
         os.environ.pop(name, None)
+
+
+def _end_with_dvc() -> None:
+    """End this process when the `dvc` that started it is gone.
+
+    DVC runs a stage through a shell; killing `dvc` alone would leave the stage running, to overwrite outputs later.
+    So the parent (the shell, or DVC itself) and the parent's parent are watched.
+    """
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: where the parent itself is killed
+    family = _ancestors()
+    if _orphaned(family):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch() -> None:
+        while _ancestors()[:2] == family[:2]:
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _ancestors() -> list[int]:
+    """Return the process ids of the parent, of its parent, and so on."""
+    found = [os.getppid()]
+    try:
+        while found[-1] > 1:
+            found.append(int(Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
+    except (OSError, ValueError):  # it ended while we looked
+        pass
+    return found
+
+
+def _orphaned(family: list[int]) -> bool:
+    """Whether `dvc` was gone before we could watch it: while a stage runs, DVC's lock file names DVC's process."""
+    try:
+        held = json.loads((Path(os.environ["DVC_ROOT"]) / ".dvc/tmp/rwlock").read_text())
+        holders = {each["pid"] for each in held["write"].values()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(holders) and not holders & set(family)
+
+
+# not in the processes that decode images, which end with the one that started them
+if "DVC_ROOT" in os.environ and sys.platform == "linux" and any(w.startswith("stages.") for w in sys.orig_argv):
+    _end_with_dvc()

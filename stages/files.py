@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -10,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,20 +27,43 @@ class InputError(Exception):
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes `path`'s place on success and is removed on any failure.
 
-    The file is flushed to the disk before the rename, so a power cut leaves the old file or the new one.
+    The file is flushed to the disk before the rename, so a power cut leaves the old file or the new one. Parts left by
+    a killed run are removed first; one that is being written is locked, and the kernel drops that lock with its writer.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as handle:
-        part = Path(handle.name)
-    try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    for stale in _parts(path):
+        _remove_abandoned(stale)
+    with _new_part(path) as lock:
+        part = Path(lock.name)
+        try:
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.chmod(0o644)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _new_part(path: Path) -> IO[bytes]:
+    """Return a new part of `path`, open and locked; again where it was swept before it was locked."""
+    while True:
+        part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False)  # noqa: SIM115
+        fcntl.flock(part, fcntl.LOCK_EX)
+        if Path(part.name).exists():
+            return part
+        part.close()
+
+
+def _parts(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f".{glob.escape(path.name)}.*.part")
+
+
+def _remove_abandoned(part: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, BlockingIOError), part.open("rb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
 
 
 def atomic_write(path: Path | str, data: bytes | str) -> None:
@@ -54,7 +80,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*.part"):
+    for stale in _parts(path):
         shutil.rmtree(stale, ignore_errors=True)
     part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -33,6 +34,11 @@ KEYS = [
     "evaluate",
     "report",
 ]
+
+
+# YAML's anchors can make a value that would be gigabytes if it were written out whole
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 77, 77, 77
 
 
 class Group(BaseModel):
@@ -81,6 +87,8 @@ def read(path: Path | str) -> dict[str, Any]:
         raise InputError(
             f"{path} not found in {Path.cwd().name}/: stand in a study's folder (it has a dvc.yaml)"
         ) from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): expected a file of keys and values") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InputError(f"{path} is not plain YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(values, dict):
@@ -99,8 +107,7 @@ def _line(schema: type[Group], item: Any) -> str:
     message = message[:1].lower() + message[1:]
     if not key:  # a finding about several keys at once, which names them itself
         return message
-    found = repr(item["input"])
-    return f"{key} = {found if len(found) < 80 else found[:77] + '...'}: {message}"
+    return f"{key} = {SHORT.repr(item['input'])}: {message}"
 
 
 def _names(schema: type[Group], prefix: str = "") -> list[str]:

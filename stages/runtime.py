@@ -6,7 +6,6 @@ The instruction set is pinned earlier still, in `stages/__init__.py`.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import multiprocessing
 import os
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
@@ -38,7 +39,6 @@ def run(stage: str, main: Callable[[], None]) -> None:
 
     Ends with one line and exit status 1 where a person's input or the disk is at fault.
     """
-    _die_with_dvc()
     begun = time.perf_counter()
     for name, versions in provenance.other_versions(provenance.LOCK).items():
         print(f"{stage}: {name} is not as in requirements.lock ({versions}): bits may differ", file=sys.stderr)
@@ -48,14 +48,22 @@ def run(stage: str, main: Callable[[], None]) -> None:
     except InputError as error:
         sys.exit(f"{stage}: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
+        line = os_error(error)
+        if line is None:
             raise
-        where = f" at {error.filename}" if error.filename else ""
-        sys.exit(
-            f"{stage}: cannot write{where}: {error.strerror}; nothing was left half-written, mend it and run again"
-        )
+        sys.exit(f"{stage}: {line}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def os_error(error: OSError) -> str | None:
+    """Return the line for a person where the disk or a file is at fault; None where it is something else."""
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in NOT_WRITABLE:
+        return f"cannot write{where}: {error.strerror}; nothing was left half-written, mend it and run again"
+    if error.errno in NOT_THERE and error.filename:
+        return f"{error.filename} is not as the stages before it leave it ({error.strerror}): run `dvc repro`"
+    return None
 
 
 def workers() -> int:
@@ -181,31 +189,3 @@ def _end_with(owner: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _die_with_dvc() -> None:
-    """End this process when the `dvc` that started it is gone.
-
-    DVC runs a stage through a shell; killing `dvc` alone would leave the stage running, to overwrite outputs later.
-    So the parent (the shell, or DVC itself) and the parent's parent are watched.
-    """
-    if "DVC_ROOT" not in os.environ or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: where the parent itself is killed
-    family = _ancestors()
-
-    def watch() -> None:
-        while _ancestors() == family:
-            time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _ancestors() -> tuple[int, int]:
-    """Return (parent, parent's parent) as process ids."""
-    parent = os.getppid()
-    try:
-        return parent, int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError):
-        return parent, 0

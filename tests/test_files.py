@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from stages import files
 
@@ -60,6 +65,59 @@ def test_a_folder_is_replaced_as_a_whole_and_parts_of_killed_runs_are_removed(tm
         (part / "new").write_text("new")
         assert names(tmp_path / "a") == ["old"]
     assert names(tmp_path / "a") == ["new"]
+    assert names(tmp_path) == ["a"]
+
+
+WRITES_AND_WAITS = """
+import sys, time
+from stages.files import replacing
+with replacing(sys.argv[1]) as part:
+    part.write_text("half")
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+def writer(path: Path) -> subprocess.Popen[str]:
+    """Start a process that writes `path` and does not end; return when it has begun to."""
+    words = [sys.executable, "-c", WRITES_AND_WAITS, str(path)]
+    run = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    assert run.stdout and run.stdout.readline() == "written\n"
+    return run
+
+
+def end(run: subprocess.Popen[str]) -> None:
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+
+
+def test_the_part_of_a_killed_writer_is_swept_by_the_next_write_and_that_of_a_live_one_stays(tmp_path: Path):
+    path = tmp_path / "a[1].txt"  # a name that is a pattern
+    dead, living = writer(path), writer(path)
+    end(dead)
+    try:
+        assert len(names(tmp_path)) == 2, "a writer that lives leaves another's part alone"
+        files.atomic_write(path, "whole")
+        assert path.read_text() == "whole"
+        (part,) = (name for name in names(tmp_path) if name.endswith(".part"))
+        assert (tmp_path / part).read_text() == "half"
+    finally:
+        end(living)
+    files.atomic_write(path, "again")
+    assert names(tmp_path) == ["a[1].txt"] and path.read_text() == "again"
+
+
+def test_parts_of_other_files_are_not_swept(tmp_path: Path):
+    (tmp_path / ".ab.x.part").write_text("another file's")
+    files.atomic_write(tmp_path / "a", "x")
+    assert names(tmp_path) == [".ab.x.part", "a"]
+
+
+def test_two_writers_at_once_leave_one_whole_file_and_nothing_else(tmp_path: Path):
+    with files.replacing(tmp_path / "a") as part:
+        part.write_text("first")
+        files.atomic_write(tmp_path / "a", "second")
+    assert (tmp_path / "a").read_text() == "first"
     assert names(tmp_path) == ["a"]
 
 

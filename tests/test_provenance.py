@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from conftest import ROOT
 
 from stages import provenance
@@ -50,3 +52,29 @@ def test_a_folder_is_hashed_as_dvc_hashes_it(tmp_path: Path):
         (tmp_path / name).rename(tmp_path / "data" / name)
     (out,) = repo.add(str(tmp_path / "data"))[0].outs
     assert out.hash_info.value == provenance.dvc_hash(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("line", "driver"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
+            "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n",
+            "550.54.15",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (builder@host)  "
+            "Tue Sep 23 10:11:16 UTC 2025\nGCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2)\n",
+            "580.95.05",
+        ),
+        ("", None),
+    ],
+    ids=["proprietary", "open", "none"],
+)
+def test_the_driver_is_read_from_either_kernel_module(monkeypatch, line: str, driver: str | None):
+    cuda = SimpleNamespace(is_initialized=lambda: True, get_device_name=lambda: "NVIDIA H100")
+    backends = SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 91002))
+    torch = SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="12.8"), backends=backends)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(provenance, "_text", {"/proc/driver/nvidia/version": line}.get)
+    assert provenance.gpu() == {"name": "NVIDIA H100", "driver": driver, "cuda": "12.8", "cudnn": 91002}

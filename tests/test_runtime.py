@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -170,7 +171,7 @@ def test_a_stage_ends_when_dvc_or_its_shell_is_killed(tmp_path: Path, killed: st
         "def main():\n    print(os.getpid(), os.getppid(), flush=True)\n    time.sleep(60)\n"
         "runtime.run('train', main)\n"
     )
-    command = f"{sys.executable} {stage}; true"  # `; true` keeps the shell from becoming the stage
+    command = f"{sys.executable} {stage} stages.train; true"  # `; true` keeps the shell from becoming the stage
     dvc = python(f"import subprocess; subprocess.run({command!r}, shell=True)", DVC_ROOT=str(tmp_path))
     assert dvc.stdout is not None and dvc.stderr is not None
     pid, shell = map(int, dvc.stdout.readline().split())
@@ -181,6 +182,24 @@ def test_a_stage_ends_when_dvc_or_its_shell_is_killed(tmp_path: Path, killed: st
     dvc.wait()
     dvc.stdout.close()
     dvc.stderr.close()
+
+
+@pytest.mark.parametrize("alive_still", [True, False])
+def test_a_stage_whose_dvc_died_before_it_could_watch_does_nothing(tmp_path: Path, alive_still: bool):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lock = tmp_path / ".dvc/tmp/rwlock"
+    lock.parent.mkdir(parents=True)
+    holder = os.getpid() if alive_still else gone.pid
+    lock.write_text(json.dumps({"write": {"/data/raw": {"pid": holder, "cmd": "dvc repro"}}, "read": {}}))
+    code = "import sys; sys.orig_argv.append('stages.train'); import stages; print('ran')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == ((0, "ran\n") if alive_still else (-signal.SIGKILL, ""))
 
 
 def test_outside_dvc_a_stage_outlives_its_parent(tmp_path: Path):
