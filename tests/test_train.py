@@ -213,7 +213,7 @@ def test_the_average_is_the_running_mean_of_weights_and_norm_statistics():
     with torch.no_grad():
         for tensor in [*model.parameters(), model.bn1.running_mean]:
             tensor += 1
-    average.update(model, 0.75)
+    average.update(0.75)
     for name in ("conv1.weight", "fc.1.bias", "bn1.running_mean"):
         torch.testing.assert_close(average.network.state_dict()[name], start[name] + 0.25)
     assert not any(weight.requires_grad for weight in average.network.parameters())

@@ -39,7 +39,9 @@ def starting_weights(classes: int, seed: int, backbone: Backbone) -> nn.Module:
 
 def adopt(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Load `state` (torchvision's names) into `model`, its stem folded to grey and its own last layer kept."""
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    # counters of batches seen: many conversions leave them out, and nothing here reads them
+    counters = {name: tensor for name, tensor in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    state = counters | {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     stem = state.get("conv1.weight")
     if stem is not None and stem.dim() == 4 and stem.shape[1] == 3:
         state["conv1.weight"] = network.fold(stem)
@@ -75,9 +77,11 @@ def _imagenet(sha256: str | None) -> dict[str, torch.Tensor]:
     try:
         # a pickle, read without running any code in it; nothing here ever writes one
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+    except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, IndexError, pickle.UnpicklingError):
         state = None
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
         raise InputError(f"{place}: not a file of torchvision's weights, though its sha256 is the one asked for")
     return state
 
@@ -86,6 +90,8 @@ def _download(url: str, sha256: str) -> Path:
     import pooch
 
     cache = Path(os.environ.get("BRAINMRI_CACHE") or pooch.os_cache("brainmri"))
+    if not cache.is_absolute():
+        raise InputError(f"BRAINMRI_CACHE is {str(cache)!r}: expected an absolute path, as experiments run elsewhere")
     name = f"{sha256[:16]}-{IMAGENET.url.rsplit('/', 1)[-1]}"
     try:
         return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=cache, progressbar=sys.stderr.isatty()))

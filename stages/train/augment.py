@@ -20,17 +20,23 @@ def augment(x: torch.Tensor, options: Augment, draws: np.random.Generator) -> to
     n = len(x)
     matrix = affine(n, options, draws)
     if matrix is not None:
-        theta = torch.from_numpy(matrix).to(x.device)
+        theta = _on(x.device, matrix)
         grid = F.affine_grid(theta, [n, 1, *x.shape[2:]], align_corners=False)
         x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
     gain, offset = draws.uniform(-1, 1, (2, n, 1, 1, 1)).astype(np.float32)
     if options.contrast:
-        x = x * torch.from_numpy(1 + options.contrast * gain).to(x.device)
+        x = x * _on(x.device, 1 + options.contrast * gain)
     if options.brightness:
-        x = x + torch.from_numpy(options.brightness * offset).to(x.device)
+        x = x + _on(x.device, options.brightness * offset)
     if options.noise:
         x = x + options.noise * torch.randn_like(x)
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def _on(device: torch.device, values: np.ndarray) -> torch.Tensor:
+    """Return values on the device; a GPU fetches them from pinned memory, so nobody waits for its stream."""
+    found = torch.from_numpy(values)
+    return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
 
 
 def affine(n: int, options: Augment, draws: np.random.Generator) -> np.ndarray | None:

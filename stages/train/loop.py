@@ -70,6 +70,7 @@ class Trainer:
         progress, begun, every = self.progress, time.perf_counter(), every_steps()
         first = progress.step
         rows = order.batches(len(self.train.images), self.params.batch_size, self.params.seed, progress.epoch)
+        labels = self.labels[torch.from_numpy(rows).to(self.device)]  # [steps, batch_size]
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.device)
         bar = tqdm(
             total=self.steps * self.params.batch_size,
@@ -81,7 +82,7 @@ class Trainer:
             disable=None,
         )
         for step, batch in enumerate(self._batches(rows[first:]), first):
-            loss_sum += self._step(batch, self.labels[torch.from_numpy(rows[step]).to(self.device)], step)
+            loss_sum += self._step(batch, labels[step], step)
             progress.step = step + 1
             saves = bool(every) and progress.step % every == 0 and progress.step < self.steps
             looks = self.device.type == "cpu" or step % LOOK == 0 or saves or progress.step == self.steps
@@ -120,7 +121,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
-            self.average.update(self.network, schedule.ema_decay_at(number, params.train.ema_decay))
+            self.average.update(schedule.ema_decay_at(number, params.train.ema_decay))
         return loss.detach()
 
     def _validate(self, train_loss: float, store: Store) -> None:

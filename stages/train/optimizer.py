@@ -48,12 +48,12 @@ class Average:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._mine, self._theirs = self._floats(self.network), self._floats(network)
 
-    def update(self, network: nn.Module, decay: float) -> None:
-        """Move the average by (1 - decay) of the way to `network`."""
-        mine, theirs = self._floats(self.network), self._floats(network)
+    def update(self, decay: float) -> None:
+        """Move the average by (1 - decay) of the way to where the network is now."""
         with torch.no_grad():
-            torch._foreach_lerp_(mine, theirs, 1 - decay)
+            torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)
 
     @staticmethod
     def _floats(network: nn.Module) -> list[torch.Tensor]:
