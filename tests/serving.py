@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import re
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ class Server:
     etag: str | None = '"one"'
     ranges: bool = True  # whether Range is understood
     cuts: list[int] = field(default_factory=list)  # each answer ends after so many bytes of body, one after the other
+    resets: int = 0  # so many of the cut answers end in a reset (RST) instead of an end of data (FIN)
     answers: list[int] = field(default_factory=list)  # statuses to give first
     length: int | None = None  # a false Content-Length
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
@@ -74,6 +77,15 @@ def serving(files: dict[str, bytes]) -> Iterator[Server]:
             part = body[start:][: server.cuts.pop(0)] if server.cuts else body[start:]
             self.wfile.write(part)
             self.close_connection = True
+            if server.resets and len(part) < len(body) - start:
+                server.resets -= 1
+                self._reset()
+
+        def _reset(self) -> None:
+            """Close the socket so that the kernel sends RST: lingering for no time throws away what is in flight."""
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.rfile.close()
+            self.connection.close()
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         server.url = f"http://127.0.0.1:{listening.server_address[1]}"

@@ -317,6 +317,29 @@ def test_too_many_members_are_refused_before_zipfile_reads_their_names(tmp_path,
     assert "fetch.limits.members" in refusal(path)
 
 
+MEMBERS = 100_000
+
+
+@pytest.fixture(scope="module", params=["zip", "tar"])
+def crowd(request, tmp_path_factory) -> Path:
+    """An archive of 100,000 files."""
+    return archives.many(tmp_path_factory.mktemp("crowd") / "a", MEMBERS, request.param)
+
+
+@pytest.mark.fault("a hostile archive")
+def test_an_archive_of_100_000_members_is_read_within_the_limits(crowd):
+    limits = LIMITS.model_copy(update={"members": MEMBERS, "total_bytes": 10**9})
+    assert sum(len(b"".join(data)) for _, data in members(crowd, limits, "source")) == MEMBERS
+
+
+@pytest.mark.fault("a hostile archive")
+@pytest.mark.parametrize("most", [MEMBERS - 1, 1000])
+def test_an_archive_of_100_000_members_is_refused_beyond_the_limit(crowd, most):
+    with pytest.raises(InputError, match=f"more than {most:,} members.*fetch\\.limits\\.members"):
+        for _, data in members(crowd, LIMITS.model_copy(update={"members": most, "total_bytes": 10**9}), "source"):
+            b"".join(data)
+
+
 @pytest.mark.fault("a hostile archive")
 def test_extended_header_that_declares_gigabytes_is_refused(tmp_path):
     info = tarfile.TarInfo("x")
@@ -370,6 +393,7 @@ def test_gzip_of_something_else_than_a_tar_is_refused(tmp_path):
     assert "damaged" in refusal(tmp_path / "a")
 
 
+@pytest.mark.fault("a hostile archive")
 def test_nested_archive_is_a_file_like_any_other(tmp_path):
     inner = zipped(tmp_path / "inner", {"../evil": b"1"}).read_bytes()
     assert read(zipped(tmp_path / "a", {"Training/cat/inner.zip": inner})) == {"Training/cat/inner.zip": inner}
@@ -408,3 +432,6 @@ def test_damage_anywhere_gives_one_line_or_safe_names(tmp_path, whole, form, cha
 
 def test_helpers_write_what_they_say(tmp_path):
     assert read(folder(tmp_path / "a", FILES)) == archives.FILES
+    few = {f"Training/cat/{number:06d}.jpg": b"x" for number in range(3)}
+    for form in ("zip", "tar"):
+        assert read(archives.many(tmp_path / form, 3, form)) == few

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from serving import Server, serving
 
-from stages.fetch import download
+from stages.fetch import download, source
 from stages.files import InputError
 
 BODY = bytes(range(256)) * 4000
@@ -113,6 +113,34 @@ def test_cut_connection_is_continued_where_it_ended(server):
     assert cache_files() == {"a.zip"}
 
 
+def test_helper_resets_the_connection(server):
+    server.cuts, server.resets = [1000], 1
+    with socket.create_connection(server.url.removeprefix("http://").split(":")) as client:
+        client.sendall(b"GET /a.zip HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            while client.recv(1 << 16):
+                pass
+
+
+@pytest.mark.fault("a network that fails, stalls or lies")
+def test_reset_connection_is_continued(server):
+    server.cuts, server.resets = [300_000, 200_000], 2
+    assert download.download(f"{server.url}/a.zip", MOST).read_bytes() == BODY
+    assert server.resets == 0 and 3 <= len(server.gets("/a.zip")) <= 4
+    assert cache_files() == {"a.zip"}
+
+
+@pytest.mark.fault("a network that fails, stalls or lies")
+@pytest.mark.parametrize("after", [0, 1, 300_000])
+def test_connection_that_is_reset_each_time_is_one_line_and_the_next_run_succeeds(server, after):
+    server.cuts, server.resets = [after] + [0] * 20, 21
+    line = failure(f"{server.url}/a.zip")
+    assert "cut" in line and "run again" in line
+    assert "a.zip" not in cache_files()
+    server.cuts, server.resets = [], 0
+    assert download.download(f"{server.url}/a.zip", MOST).read_bytes() == BODY
+
+
 @pytest.mark.fault("a network that fails, stalls or lies")
 def test_next_run_continues_what_the_last_one_began(server):
     server.cuts = [300_000] + [0] * 10
@@ -173,10 +201,28 @@ def test_no_server_is_one_line():
 
 @pytest.mark.fault("a network that fails, stalls or lies")
 @pytest.mark.parametrize(
-    "url", ["http://host:99999/a.zip", "http://[::1/a.zip", "http://", "https://:80", "http://a b/x"]
+    "url",
+    [
+        "http://host:99999/a.zip",
+        "http://[::1/a.zip",
+        "http://",
+        "https://:80",
+        "http://a b/x",
+        "http://a..b/x.zip",
+        f"http://{'a' * 64}.example/x.zip",
+    ],
 )
 def test_what_is_no_url_is_one_line(url):
     failure(url)
+    with pytest.raises(InputError) as caught:
+        source.locate(url, MOST, "SOURCE")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.fault("missing, damaged or wrong input between stages")
+def test_a_path_too_long_for_any_file_is_one_line():
+    with pytest.raises(InputError, match="too long"):
+        source.locate("a" * 5000, MOST, "SOURCE")
 
 
 def test_password_and_query_of_a_url_are_not_shown(server):

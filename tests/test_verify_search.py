@@ -54,6 +54,19 @@ def test_k_nearest_do_not_depend_on_the_order_of_pairs():
     assert len(one) == 60
 
 
+@pytest.mark.parametrize("n", [0, 1, 2, 6, 14])
+def test_index_of_fewer_descriptors_than_it_has_clusters_finds_each(squares, n):
+    pairs = {pair for one, two, _ in search(squares[:n], squares[:n], 3, 0.9) for pair in zip(one, two, strict=True)}
+    assert {(k, k) for k in range(n)} <= pairs
+
+
+def test_kernels_of_the_index_do_not_depend_on_the_machine(squares):
+    import faiss
+
+    list(search(squares, squares, 3, 0.99))
+    assert faiss.SIMDConfig.get_level() == faiss.SIMDLevel_AVX2
+
+
 def test_index_finds_what_exact_search_finds(squares):
     # Many jittered and turned versions, so that the index has clusters to miss.
     generator = np.random.default_rng(1)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 from tqdm import tqdm
+from urllib3.exceptions import LocationParseError
 
 from stages.files import InputError, atomic_write
 
@@ -28,6 +29,7 @@ LASTING = (
     requests.exceptions.InvalidURL,
     requests.exceptions.SSLError,
     requests.exceptions.TooManyRedirects,
+    LocationParseError,  # requests lets it through
 )
 CHUNK = 1 << 16  # bytes, of which a cut connection may lose one
 
@@ -49,8 +51,13 @@ def shown_url(url: str) -> str:
 
 
 def cached(url: str) -> Path:
-    """Return where in the cache a URL's file lies, or will lie."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", urlsplit(url).path.rsplit("/", 1)[-1])[-60:] or "file"
+    """Return where in the cache a URL's file lies, or will lie; InputError where it is no URL."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  reading it checks it
+    except ValueError as error:
+        raise InputError(f"{url[:200]!r} is no URL ({error}); correct the address") from None
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", parts.path.rsplit("/", 1)[-1])[-60:] or "file"
     return cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
 
 
@@ -72,10 +79,6 @@ def download(url: str, most: int) -> Path:
     InputError
         If it cannot be had: the address, the server's answer, and what to do.
     """
-    try:
-        urlsplit(url).port  # noqa: B018  reading it checks it
-    except ValueError as error:
-        raise InputError(f"{url[:200]!r} is no URL ({error}); correct the address") from None
     target = cached(url)
     pooch.get_logger().setLevel("WARNING")  # it recommends to pin the hash of the archive; the tree digest is pinned
     with _alone(target):
@@ -110,7 +113,7 @@ class Resuming:
                 reason = f"HTTP {status}"
             except LASTING as error:
                 raise InputError(
-                    f"{shown_url(url)}: {_reason(error)}; correct the address, or set BRAINMRI_SOURCE to a copy"
+                    f"{shown_url(url)[:200]}: {_reason(error)}; correct the address, or set BRAINMRI_SOURCE to a copy"
                 ) from None
             except requests.RequestException as error:
                 reason = _reason(error)
@@ -191,7 +194,7 @@ def _give_up_unless_transient(url: str, status: int) -> None:
     ) from None
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: Exception) -> str:
     kinds = {
         requests.exceptions.SSLError: "the server's certificate is not trusted",
         requests.exceptions.ConnectTimeout: "no answer",

@@ -77,10 +77,13 @@ def locate(location: str, most: int, key: str) -> Source:
         path = download.download(location, most)
         return Source(path, download.shown_url(location), lambda: download.forget(path), fresh)
     path = Path(location)
-    if "://" in location or not (path.is_dir() or path.is_file()):
-        what = "not a file or folder" if path.exists() else "not an http(s) URL" if "://" in location else "not there"
-        raise InputError(f"{key} is {location!r}: {what}; expected a zip, tar or folder, or an http(s) URL")
-    return Source(path, path.name or location)
+    try:
+        if "://" not in location and (path.is_dir() or path.is_file()):
+            return Source(path, path.name or location)
+        what = "not an http(s) URL" if "://" in location else "not a file or folder" if path.exists() else "not there"
+    except OSError as error:  # a name that is too long, for one
+        what = str(error.strerror).lower()
+    raise InputError(f"{key} is {location[:200]!r}: {what}; expected a zip, tar or folder, or an http(s) URL")
 
 
 def _from_kaggle(dataset: str, version: int) -> Source:

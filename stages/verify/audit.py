@@ -45,7 +45,7 @@ class Pairs(NamedTuple):
     right: Ints  # more than left
     turn: Ints  # what must be done to `left` to see `right`
     similarity: NDArray[np.float64]  # correlation of the aligned views, 4 decimals
-    worst: NDArray[np.float64]  # correlation of the second-worst of 16 blocks, 4 decimals
+    worst: NDArray[np.float64]  # correlation of the third-worst of 16 blocks, 4 decimals
     same: NDArray[np.bool_]  # the verdict
 
 

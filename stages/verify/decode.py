@@ -31,7 +31,7 @@ class Decoded(NamedTuple):
     format: str  # JPEG, PNG, ... by content, not by the file's name
 
 
-def decode_grey(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+def decode_grey(data: bytes, max_pixels: int, page: int = 0) -> NDArray[np.uint8]:
     """Return the grey levels of an image file's bytes.
 
     Colour is weighed as ITU-R 601 luma in Pillow's integer arithmetic (the same bits everywhere). Transparency is laid
@@ -44,6 +44,8 @@ def decode_grey(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         The file's bytes.
     max_pixels
         Refuse an image with more pixels than this, before decoding it (a decompression bomb).
+    page
+        Which of several pictures in a TIFF, from 0; see `pages`.
 
     Returns
     -------
@@ -61,10 +63,21 @@ def decode_grey(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     >>> decode_grey(file.getvalue(), max_pixels=100).tolist()
     [[255, 255, 255], [255, 255, 255]]
     """
-    return decode(data, max_pixels).grey
+    return decode(data, max_pixels, page).grey
 
 
-def decode(data: bytes, max_pixels: int) -> Decoded:
+def pages(data: bytes) -> int:
+    """Return how many pictures a TIFF holds; 1 for any other file, also for one that is no image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+                return int(getattr(image, "n_frames", 1))
+    except Exception:  # `decode` says what is wrong with it
+        return 1
+
+
+def decode(data: bytes, max_pixels: int, page: int = 0) -> Decoded:
     """Return grey levels, mode and format of an image file's bytes; see `decode_grey`."""
     if not data:
         raise DecodeError("empty file (0 bytes)")
@@ -72,6 +85,8 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata is no fault of the pixels; size is checked below
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if page:
+                    image.seek(page)
                 _refuse_bomb(image, max_pixels)
                 mode, kind = image.mode, image.format or "unknown"
                 image.load()

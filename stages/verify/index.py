@@ -28,8 +28,11 @@ def search(queries: Descriptors, stored: Descriptors, k: int, floor: float) -> I
     """Yield (query, stored, product) of the k nearest whose cosine is at least `floor`; products times four."""
     import faiss
 
+    if not len(stored):
+        return
     faiss.omp_set_num_threads(THREADS)
-    clusters = max(1, int(4 * len(stored) ** 0.5))
+    faiss.SIMDConfig.set_level(faiss.SIMDLevel_AVX2)  # it chooses kernels by itself; k-means' sums differ with them
+    clusters = min(len(stored), int(4 * len(stored) ** 0.5))
     # int8 as it is, not quantised again: a quarter of the memory to read, which is what takes the time.
     index = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(CELLS * CELLS),
