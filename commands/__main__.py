@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 
+from stages import runtime
 from stages.files import InputError
 
 COMMANDS = ["show", "predict", "compare", "replay", "record", "new_study", "readme"]
@@ -25,6 +26,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 141
+    except OSError as error:
+        line = runtime.os_error(error)
+        if line is None:
+            raise
+        print(f"brainmri: {line}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("b", metavar="REV_B", help="likewise")
     parser.add_argument(
-        "--study", default=".", metavar="DIR", help="the study, from the repository's root (default: .)"
+        "--study", metavar="DIR", help="the study, from the repository's root (default: the one you stand in)"
     )
     parser.add_argument("--study-b", metavar="DIR", help="the second one's, where it is another")
     parser.add_argument("--json", action="store_true", help="print JSON, with every image on which they differ")
@@ -42,8 +42,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print how often each is right where the other is wrong, and how likely that is by chance."""
     root = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel"))
-    study_b = args.study_b or args.study
-    pairs = paired(predictions(root, args.a, args.study), predictions(root, args.b, study_b))
+    study = args.study or here(root)
+    study_b = args.study_b or study
+    pairs = paired(predictions(root, args.a, study), predictions(root, args.b, study_b))
     found = {
         "all": mcnemar(pairs),
         "clean in both": mcnemar(pairs[(pairs["leaked_a"] == "none") & (pairs["leaked_b"] == "none")]),
@@ -52,6 +53,12 @@ def run(args: argparse.Namespace) -> int:
     rows = differ[["path", "label", "predicted_a", "predicted_b"]].to_dict("records")
     print(json.dumps({"groups": found, "differ": rows}, indent=2) if args.json else table(found, rows))
     return 0
+
+
+def here(root: Path) -> str:
+    """Return the study in which a person stands, from the root; the root itself where it is none."""
+    inside = (Path.cwd() / "dvc.yaml").is_file()
+    return Path.cwd().resolve().relative_to(root.resolve()).as_posix() if inside else "."
 
 
 def predictions(root: Path, rev: str, study: str) -> pd.DataFrame:

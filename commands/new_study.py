@@ -27,6 +27,7 @@ from stages.fetch.names import Parts
 from stages.fetch.schema import ClassName, LimitParams, Params, SplitParams
 from stages.files import InputError, atomic_folder
 
+SPLIT_LIKE = {"train", "test", "training", "testing"}
 IGNORED = "/data/\n/models/*\n!/models/MODEL_CARD.md\n/logs/\n/report/\n"
 
 
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     location = args.source if source.is_url(args.source) else str(Path(args.source).resolve())
     found = look(source.locate(location, limits.total_bytes, "SOURCE"), limits, args.test_fraction, args.seed)
     with atomic_folder(study) as folder:
-        (folder / "params.yaml").write_text(filled_in(template, location, found), encoding="utf-8")
+        (folder / "params.yaml").write_text(filled_in(template, args.name, location, found), encoding="utf-8")
         params.load(Params, folder / "params.yaml")
         (folder / "dvc.yaml").write_bytes((root / "dvc.yaml").read_bytes())
         (folder / ".gitignore").write_text(IGNORED)
@@ -125,6 +126,8 @@ def class_names(files: Collection[Parts], has_splits: bool, where: str) -> list[
         around = len({parts[0] for parts in files if len(parts) > 1}) == 1 and any(len(parts) > 2 for parts in files)
         inner = [parts[1:] if around else parts for parts in files]
     names = sorted({parts[0] for parts in inner if len(parts) > 1})
+    if not has_splits and (taken := sorted(set(map(str.casefold, names)) & SPLIT_LIKE)):
+        raise InputError(f"{where}: {taken[0]!r} looks like one half of a split: call the halves Training and Testing")
     if len(names) < 2:
         raise InputError(
             f"{where}: {len(names)} class folders{f' ({names[0]})' if names else ''}; expected at least 2, "
@@ -148,7 +151,7 @@ def split_params(test_fraction: float, seed: int) -> SplitParams:
         raise InputError(f"--{option} = {item['input']}: {item['msg'][:1].lower()}{item['msg'][1:]}") from None
 
 
-def filled_in(template: str, location: str, found: Found) -> str:
+def filled_in(template: str, name: str, location: str, found: Found) -> str:
     """Return the text of params.yaml for the new study: the root's, comments kept, with what differs."""
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 4096, True
@@ -161,6 +164,7 @@ def filled_in(template: str, location: str, found: Found) -> str:
     fetch["archive"]["location"] = _text(location)
     fetch["split"] = _flow_map(found.split.model_dump()) if found.split else None
     fetch["tree_digest"] = tree.digest(found.hashes)
+    values["report"]["title"] = f"{name}: ResNet-50 on images of your own"
     values["verify"]["expected"] = CommentedMap((split, _flow_map(count)) for split, count in counts(found).items())
     text = io.StringIO()
     yaml.dump(values, text)

@@ -79,6 +79,18 @@ def test_two_commits_are_compared_by_what_lies_in_the_cache(repository: Path, ca
     assert "p = 0.0312" in capsys.readouterr().out
 
 
+def test_standing_in_a_study_means_that_study(repository: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    study = repository / "studies/mine"
+    (study / "data").mkdir(parents=True)
+    (study / "dvc.yaml").touch()
+    written("xxxy").to_csv(study / compare.PREDICTIONS, index=False)
+    monkeypatch.chdir(study)
+    assert main(["compare", ".", ".", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"]["all"]["n"] == 4
+    assert main(["compare", "one", "two"]) == 1
+    assert "studies/mine/dvc.lock is not in one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

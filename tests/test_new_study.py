@@ -88,6 +88,20 @@ def test_new_study_can_be_fetched_as_it_is(root, files, monkeypatch):
     assert tree.listing(tree.hashes_of("data/raw")) == Path("files.sha256").read_text()
 
 
+def test_title_is_the_studys_own(root):
+    folder(root.parent / "own", FILES)
+    call("mine", "../own")
+    title = params("mine")["report"]["title"]
+    assert title.startswith("mine:") and "phantom" not in title
+
+
+@pytest.mark.parametrize("halves", [("train", "test"), ("TRAINING", "TESTING"), ("Train", "Test")], ids=repr)
+def test_halves_of_a_split_by_another_name_are_told_how_to_be_called(root, halves):
+    files = {name.replace("Training", halves[0]).replace("Testing", halves[1]): data for name, data in FILES.items()}
+    folder(root.parent / "own", files)
+    assert "call the halves Training and Testing" in refusal("mine", "../own")
+
+
 def test_test_set_is_made_where_there_is_none(root):
     folder(root.parent / "own", FLAT)
     call("mine", "../own", "--test-fraction", "0.3", "--seed", "5")
@@ -106,6 +120,7 @@ def test_everything_else_is_as_in_the_root(root):
         for key in ("source", "archive", "split", "tree_digest"):
             del values["fetch"][key]
         del values["verify"]["expected"]
+        del values["report"]["title"]
     assert mine == template
     study = root / "studies" / "mine"
     assert (study / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()

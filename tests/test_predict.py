@@ -15,6 +15,8 @@ import sklearn
 from PIL import Image
 
 from commands.__main__ import main
+from commands.predict import model
+from stages.backbone.inference import logits
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets/images"
 
@@ -88,6 +90,28 @@ def test_what_is_no_image_has_its_own_line_and_all_others_are_predicted(ask, tin
     ]
     assert "not an image in a known format" in errors[0] and "no such file" in errors[2]
     assert errors[3:] == ["brainmri: 3 of 33 files could not be read (named above)"]
+
+
+def test_files_that_are_no_images_cost_no_forward_passes(ask, tiny_study, tmp_path, monkeypatch):
+    for number, path in enumerate(sorted((tiny_study / "data/raw/Testing").glob("*/*"))[:12]):
+        shutil.copy(path, tmp_path / f"{number:02d}{path.suffix}")
+        (tmp_path / f"{number:02d}.json").write_text("{}")
+    passes = []
+    monkeypatch.setattr(
+        model, "logits", lambda *args, **options: passes.append(len(args[1])) or logits(*args, **options)
+    )
+    _, text, errors = ask(tmp_path, "--csv")
+    assert passes == [12] and len(rows(text)) == 12 and len(errors) == 13
+
+
+def test_each_page_of_a_tiff_has_its_own_answer(ask, tiny_study, committed, tmp_path):
+    paths = committed["path"][:3]
+    first, *others = (Image.open(tiny_study / "data/raw" / path).convert("L") for path in paths)
+    first.save(tmp_path / "many.tiff", save_all=True, append_images=others)
+    _, text, _ = ask(tmp_path / "many.tiff", "--csv")
+    given = [key for key in committed if key.startswith("p_")]
+    assert [row["frame"] for row in rows(text)] == ["1", "2", "3"]
+    assert [[float(row[key]) for key in given] for row in rows(text)] == committed[given][:3].to_numpy().tolist()
 
 
 def test_a_photograph_is_called_unlike_and_few_clean_test_images_are(ask, tiny_study, committed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from commands.predict import dicom
 from stages.files import InputError
 from stages.prepare.image import square
-from stages.verify.decode import DecodeError, decode_grey
+from stages.verify.decode import DecodeError, decode_grey, pages
 from stages.verify.describe import CELLS, SIDE, VIEWS, Described, describe
 
-MAX_BYTES = 2_000_000_000  # of one file
+MAX_BYTES = 500_000_000  # of one file, which is read whole
 
 
 class File(NamedTuple):
@@ -87,13 +88,11 @@ def read(file: File, size: int, prepare: dict[str, Any]) -> list[Picture | Unrea
         if not file.path.is_file():
             raise DecodeError("neither a file nor a folder")
         if file.path.stat().st_size > MAX_BYTES:
-            raise DecodeError(f"larger than {MAX_BYTES} bytes")
+            raise DecodeError(f"larger than {MAX_BYTES:,} bytes")
         data = file.path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
-        many = dicom.is_dicom(data, file.name)
-        levels = dicom.frames(data, prepare["max_pixels"]) if many else [decode_grey(data, prepare["max_pixels"])]
         found: list[Picture | Unreadable] = []
-        for number, grey in enumerate(levels, 1):
+        for number, grey in enumerate(_levels(data, file.name, prepare["max_pixels"]), 1):
             if max(grey.shape) ** 2 > 4 * prepare["max_pixels"]:
                 raise DecodeError(f"{grey.shape[1]} x {grey.shape[0]} pixels are too long and thin")
             image = square(grey, size, prepare["crop"], prepare["crop_threshold"])
@@ -103,6 +102,14 @@ def read(file: File, size: int, prepare: dict[str, Any]) -> list[Picture | Unrea
     except OSError as error:
         return [Unreadable(path, f"cannot be read: {error.strerror or error}")]
     return found if len(found) > 1 else [each._replace(frame=None) for each in found if isinstance(each, Picture)]
+
+
+def _levels(data: bytes, name: str, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the grey levels of each frame of a DICOM file, each page of a TIFF, or the one picture of another file."""
+    if dicom.is_dicom(data, name):
+        yield from dicom.frames(data, max_pixels)
+    else:
+        yield from (decode_grey(data, max_pixels, page) for page in range(pages(data)))
 
 
 def _nothing() -> Described:

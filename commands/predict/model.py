@@ -29,6 +29,7 @@ from stages.verify.search import best_products, best_turns, parts
 from stages.verify.turns import INVERSE, KINDS, TURNS
 
 CHUNK = 8  # files a task
+LONGEST = 1000  # files after which what is known is said, though few of them are pictures
 MAX_PIXELS = 1_000_000_000  # of a training image: verify has refused what is too large already
 
 
@@ -90,20 +91,21 @@ class Model:
 
     def predictions(self, files: list[File]) -> Iterator[Prediction | Unreadable]:
         """Yield what is said of each picture in `files`, in their order. Reading goes on while the network computes."""
-        waiting: list[Picture] = []
+        waiting: list[Picture | Unreadable] = []
         many = len(files) > 1
         with tqdm(total=len(files), unit="file", leave=False, disable=None if many else True) as bar:
             for found in self._read(files, bar):
-                if isinstance(found, Unreadable):
-                    yield from self._ask(waiting)
-                    waiting = []
-                    yield found
-                    continue
                 waiting.append(found)
-                if len(waiting) == self.about["batch_size"]:
-                    yield from self._ask(waiting)
+                full = sum(isinstance(each, Picture) for each in waiting) == self.about["batch_size"]
+                if full or len(waiting) == LONGEST:
+                    yield from self._answers(waiting)
                     waiting = []
-            yield from self._ask(waiting)
+            yield from self._answers(waiting)
+
+    def _answers(self, waiting: list[Picture | Unreadable]) -> Iterator[Prediction | Unreadable]:
+        """Yield what is said of each, in order; files that give no picture do not make a forward pass of their own."""
+        asked = iter(self._ask([each for each in waiting if isinstance(each, Picture)]))
+        yield from (each if isinstance(each, Unreadable) else next(asked) for each in waiting)
 
     def _read(self, files: list[File], bar: Any) -> Iterator[Picture | Unreadable]:
         chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
