@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from stages.provenance import dvc_hash
-
 COMPARED = ("cpu", "isa", "pins", "python", "gpu")  # of an environment, beside the packages
-Lock = dict[str, Any]  # stage -> its entry in dvc.lock
 
 
-def changed_code(study: Path, lock: Lock) -> dict[str, list[str]]:
-    """Return {stage: dependencies in Git that are not as `dvc.lock` says}: changed without running the stage again.
+def changed_code(status: dict[str, list[Any]]) -> dict[str, list[str]]:
+    """Return {stage: what Git has of it otherwise than `dvc.lock`}: changed without running the stage again.
 
-    Ask before anything is run: the dependencies that lie in the folder then are those that Git has.
+    Code, parameters, the command, and outputs that lie in Git. `status` is what `dvc status --json` says before
+    anything is run: what lies in the folder then is what Git has, and all that is missing is data.
+
+    Examples
+    --------
+    >>> changed_code({"train": [{"changed deps": {"data": "deleted", "params.yaml": {"lr": "modified"}}}]})
+    {'train': ['params.yaml: lr']}
+    >>> changed_code({"dvc.yaml:train": [{"changed deps": {"train.py": "modified"}}, "changed command"]})
+    {'train': ['train.py', 'dvc.yaml: cmd']}
     """
-    found = {}
-    for stage, entry in lock.items():
-        deps = [dep for dep in entry.get("deps", []) if (study / dep["path"]).exists()]
-        behind = [dep["path"] for dep in deps if dvc_hash(study / dep["path"]) != dep["md5"]]
-        if behind:
-            found[stage] = behind
-    return found
+    found = {name: [what for entry in entries for what in _behind(entry)] for name, entries in status.items()}
+    return {name.rpartition(":")[2]: behind for name, behind in found.items() if behind}
+
+
+def _behind(entry: Any) -> Iterator[str]:
+    """Yield what one entry of a stage's status names, of all that Git has."""
+    if entry == "changed command":
+        yield "dvc.yaml: cmd"
+    elif isinstance(entry, dict):
+        for path, how in (entry.get("changed deps", {}) | entry.get("changed outs", {})).items():
+            if isinstance(how, dict):
+                yield from (f"{path}: {key}" for key in how)
+            elif how in ("modified", "new"):
+                yield path
 
 
 def environment_changes(study: Path, stage: str) -> list[str]:
@@ -54,7 +67,7 @@ def settings_changes(study: Path, stage: str) -> list[str]:
 def cause(stage: str, changed: dict[str, list[str]], versions: dict[str, str], environment: list[str]) -> str:
     """Return the likeliest cause of the first stage whose outputs differ, as one line."""
     if stage in changed:
-        return f"its code was changed without running it again: {', '.join(changed[stage])}"
+        return f"changed without running {stage} again: {', '.join(changed[stage])}"
     if versions:
         return "other package versions than requirements.lock: " + ", ".join(f"{n} {v}" for n, v in versions.items())
     if environment:

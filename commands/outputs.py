@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from commands import low_bits
+
+METRICS, CONFUSION = "metrics/test.json", "plots/confusion.csv"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of one stage: its hash in the commit's dvc.lock, and the one that it has now."""
+    """One output of one stage: its hash in the commit's dvc.lock, and the one that the replay gave it (or nothing)."""
 
     stage: str
     path: str
@@ -22,6 +28,11 @@ class Output:
         """Whether the bits came out as committed."""
         return self.committed == self.now
 
+    @property
+    def verdict(self) -> str:
+        """What the table says of it."""
+        return "same" if self.same else "DIFFERS" if self.now else "NOT MADE"
+
 
 def compare(committed: dict[str, Any], now: dict[str, Any]) -> list[Output]:
     """Return one row an output, in the order of the stages; an output that is on one side only has an empty hash."""
@@ -30,6 +41,28 @@ def compare(committed: dict[str, Any], now: dict[str, Any]) -> list[Output]:
         before, after = _hashes(committed.get(stage, {})), _hashes(now.get(stage, {}))
         rows += [Output(stage, path, before.get(path, ""), after.get(path, "")) for path in sorted(before | after)]
     return rows
+
+
+def first_differing(outputs: list[Output]) -> Output | None:
+    """Return the first output that was made and is not as committed: what it has no hash of, no cause explains."""
+    return next((output for output in outputs if output.now and not output.same), None)
+
+
+def scores(study: Path, paths: set[str]) -> dict[str, Any]:
+    """Return accuracy on all test images and the confusion matrix, {class: counts by prediction}, as the files say.
+
+    Nothing where they are not among `paths`, the outputs that may be spoken of: Git has the files in any case.
+    """
+    if not paths >= {METRICS, CONFUSION}:
+        return {}
+    try:
+        accuracy = json.loads((study / METRICS).read_text(encoding="utf-8"))["all"]["accuracy"]
+        rows = pd.read_csv(study / CONFUSION, dtype=str, keep_default_na=False)
+    except (OSError, KeyError):
+        return {}
+    counts = pd.crosstab(rows["actual"], rows["predicted"])
+    counts = counts.reindex(columns=counts.index.union(counts.columns), fill_value=0)
+    return {"accuracy": accuracy, "confusion": {str(name): [int(n) for n in row] for name, row in counts.iterrows()}}
 
 
 def table(result: dict[str, Any], outputs: list[Output]) -> str:
@@ -42,7 +75,7 @@ def table(result: dict[str, Any], outputs: list[Output]) -> str:
                 output.path,
                 output.committed[:12] or "-",
                 output.now[:12] or "-",
-                "same" if output.same else "DIFFERS",
+                output.verdict,
             )
             for output in outputs
         ),
@@ -58,7 +91,7 @@ def table(result: dict[str, Any], outputs: list[Output]) -> str:
     ]
     lines += [f"another environment than metrics/provenance.json names: {line}" for line in result["other_environment"]]
     lines += [f"changed without running {stage} again: {', '.join(p)}" for stage, p in result["changed_code"].items()]
-    first = next((output for output in outputs if not output.same), None)
+    first = first_differing(outputs)
     if first:
         lines.append(f"the first stage whose output differs: {first.stage} ({first.path})")
         lines.append(f"the likely cause: {result['cause']}")

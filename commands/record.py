@@ -33,16 +33,17 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"no {LOCK} in {Path.cwd().name}/: stand in a study's folder and run `dvc repro` first")
     lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
     known = json.loads(PROVENANCE.read_text(encoding="utf-8")) if PROVENANCE.is_file() else {}
-    outputs = {stage: {out["path"]: out["md5"] for out in entry["outs"]} for stage, entry in lock.items()}
+    outputs = {stage: {out["path"]: out["md5"] for out in entry.get("outs", [])} for stage, entry in lock.items()}
     if known.get("outputs") == outputs:
         return 0
-    settings = lock["train"]["params"]["params.yaml"]
+    # `dvc repro fetch` alone, or a run that failed half-way, leaves a lock without this stage
+    settings = lock.get("train", {}).get("params", {}).get("params.yaml", {})
     write_json(
         PROVENANCE,
         {
             "outputs": outputs,
             "environments": environments(outputs, known, logs(outputs)),
-            "settings": {key: settings[key] for key in ("device", "precision", "threads")},
+            "settings": {key: settings[key] for key in ("device", "precision", "threads") if key in settings},
         },
     )
     return 0

@@ -1,4 +1,8 @@
-"""`brainmri replay`: make a commit's study again from nothing, and hold every output against what was committed."""
+"""`brainmri replay`: make a commit's study again from nothing, and hold every output against what was committed.
+
+Exit status: 0 if all is the same, bit for bit; 1 if outputs differ; 2 if they cannot be compared: a stage failed or did
+not run, or its code, parameters or command were changed without running it again, or there is no such commit or study.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from commands import cause, low_bits
-from commands.outputs import Output, compare, table
-from stages import provenance
+from commands.outputs import Output, compare, first_differing, scores, table
+from stages import provenance, runtime
 from stages.files import InputError
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -40,24 +47,77 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay, print, and return 0 if and only if every output has the committed hash."""
-    # a plain `kill` unwinds too, so that the temporary folder goes
-    signal.signal(signal.SIGTERM, _terminated)
+    """Replay, print, and return the exit status."""
+    _unwind_when_ended()
+    try:
+        return _run(args)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # Python's own status for it is 1, which CI may forgive: that must mean only `differs`
+        line = _said(error)
+        print(f"brainmri: {line}" if line else traceback.format_exc(), file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace) -> int:
     root = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel"))
     with tempfile.TemporaryDirectory(prefix="brainmri-replay-") as folder:
         clone = Path(folder) / "clone"
         rev = checkout(root, args.rev, clone)
         result, outputs = replayed(clone, args.study, args.stages, sys.stderr if args.json else sys.stdout)
-        differing = next((each for each in outputs if each.path == low_bits.WEIGHTS and not each.same), None)
+        differing = next((o for o in outputs if o.path == low_bits.WEIGHTS and o.now and not o.same), None)
         if differing and (found := low_bits.difference(root, clone / args.study, differing.committed)) is not None:
             result["weights_differ_by"] = found
         result = {"rev": rev, "study": args.study} | result
     print(json.dumps(result, indent=2) if args.json else table(result, outputs))
+    return exit_status(result, outputs)
+
+
+def exit_status(result: dict[str, Any], outputs: list[Output]) -> int:
+    """Return 0 for the same, 1 for other bits, as another CPU may give them, and 2 for what no hardware explains."""
+    if result["failed"] or result["skipped"] or result["changed_code"]:
+        return 2
+    if not all(output.committed and output.now for output in outputs):  # dvc.yaml declares others than dvc.lock has
+        return 2
     return 0 if result["same"] else 1
 
 
 def replayed(clone: Path, name: str, stages: list[str] | None, console: Any) -> tuple[dict[str, Any], list[Output]]:
     """Run a study of the clone by force; return what is to be said of it, and every output's hashes."""
+    study = _study(clone, name)
+    lock = _lock(study)
+    if unknown := sorted(set(stages or []) - set(lock)):
+        raise InputError(f"--stages {unknown[0]}: no such stage; expected some of {', '.join(lock)}")
+    committed = needed(lock, stages or list(lock))
+    before = scores(study, {output.path for output in compare(committed, {})})
+    changed = {s: what for s, what in cause.changed_code(status(study)).items() if s in committed or not stages}
+    ran = repro(study, stages or [], console)
+    # of a stage that did not finish, dvc.lock still has the committed hashes
+    now = {stage: entry for stage, entry in needed(_lock(study), list(committed)).items() if stage in ran.finished}
+    outputs = compare(committed, now)
+    dirty = [] if stages else _git(clone, "status", "--porcelain").splitlines()
+    versions = provenance.other_versions(clone / "requirements.lock")
+    skipped = [stage for stage in committed if stage not in ran.began]
+    result = {
+        "same": not (ran.failed or skipped or dirty or changed) and all(output.same for output in outputs),
+        "failed": ran.failed,
+        "skipped": skipped,
+        "changed_code": changed,
+        "changed_files": dirty,
+        "outputs": [asdict(output) | {"same": output.same} for output in outputs],
+        "other_versions": versions,
+        "other_environment": sorted({line for stage in now for line in cause.environment_changes(study, stage)}),
+        "committed": before,
+        "now": scores(study, {output.path for output in outputs if output.now}),
+    }
+    if first := first_differing(outputs):
+        environment = cause.environment_changes(study, first.stage)
+        result["cause"] = cause.cause(first.stage, changed, versions, environment)
+    return result, outputs
+
+
+def _study(clone: Path, name: str) -> Path:
+    """Return the study's folder in the clone; refuse one that is elsewhere or was never run."""
     study = (clone / name).resolve()
     if not study.is_relative_to(clone.resolve()):
         raise InputError(
@@ -65,31 +125,7 @@ def replayed(clone: Path, name: str, stages: list[str] | None, console: Any) -> 
         )
     if not (study / "dvc.lock").is_file():
         raise InputError(f"{name}/dvc.lock is not in the commit: expected the folder of a study that was run")
-    lock = _lock(study)
-    if unknown := sorted(set(stages or []) - set(lock)):
-        raise InputError(f"--stages {unknown[0]}: no such stage; expected some of {', '.join(lock)}")
-    committed = needed(lock, stages or list(lock))
-    before, changed = _scores(study), cause.changed_code(study, committed)
-    failed, skipped = repro(study, committed, stages or [], console)
-    outputs = compare(committed, needed(_lock(study), list(committed)))
-    dirty = [] if stages else _git(clone, "status", "--porcelain").splitlines()
-    versions = provenance.other_versions(clone / "requirements.lock")
-    result = {
-        "same": not (failed or skipped or dirty or changed) and all(output.same for output in outputs),
-        "failed": failed,
-        "skipped": skipped,
-        "changed_code": changed,
-        "changed_files": dirty,
-        "outputs": [asdict(output) | {"same": output.same} for output in outputs],
-        "other_versions": versions,
-        "other_environment": sorted({line for s in committed for line in cause.environment_changes(study, s)}),
-        "committed": before,
-        "now": _scores(study),
-    }
-    first = next((output.stage for output in outputs if not output.same), None)
-    if first:
-        result["cause"] = cause.cause(first, changed, versions, cause.environment_changes(study, first))
-    return result, outputs
+    return study
 
 
 def needed(lock: dict[str, Any], stages: list[str]) -> dict[str, Any]:
@@ -121,13 +157,21 @@ def checkout(root: Path, rev: str, clone: Path) -> str:
     return name
 
 
-def repro(study: Path, committed: dict[str, Any], stages: list[str], console: Any) -> tuple[bool, list[str]]:
-    """Run stages of `study` by force, with no cache and nobody's settings; return (did one fail, which did not run)."""
-    ran: list[str] = []
+@dataclass(frozen=True)
+class Ran:
+    """What a forced run did: the stages that began, those that finished, and whether DVC failed."""
+
+    began: list[str]
+    finished: list[str]
+    failed: bool
+
+
+def repro(study: Path, stages: list[str], console: Any) -> Ran:
+    """Run stages of `study` by force, with no cache and nobody's settings."""
+    began: list[str] = []
+    broken: list[str] = []
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", *stages]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    with tempfile.TemporaryDirectory(prefix="brainmri-settings-") as empty:
-        environment |= {f"DVC_{name}": empty for name in ("GLOBAL_CONFIG_DIR", "SYSTEM_CONFIG_DIR", "SITE_CACHE_DIR")}
+    with _nobodys_settings() as environment:
         process = subprocess.Popen(
             command,
             cwd=study,
@@ -141,11 +185,32 @@ def repro(study: Path, committed: dict[str, Any], stages: list[str], console: An
         try:
             for line in process.stdout:
                 console.write(line)
-                ran += re.findall(r"^Running stage '([^']+)'", line)
+                began += re.findall(r"^Running stage '(?:.*:)?([^']+)'", line)
+                broken += re.findall(r"failed to reproduce '(?:.*:)?([^']+)'", line)
             failed = process.wait() != 0
         finally:
             _end(process)
-    return failed, [stage for stage in committed if stage not in [name.rpartition(":")[2] for name in ran]]
+    unfinished = (broken or began[-1:]) if failed else []
+    return Ran(began, [stage for stage in began if stage not in unfinished], failed)
+
+
+def status(study: Path) -> dict[str, Any]:
+    """Return what `dvc status` says of the study's stages: {stage: what is not as dvc.lock has it}."""
+    command = [sys.executable, "-m", "dvc", "status", "--json", "dvc.yaml"]
+    with _nobodys_settings() as environment:
+        done = subprocess.run(command, cwd=study, env=environment, text=True, capture_output=True)
+    if done.returncode:
+        raise InputError(f"DVC cannot read the commit's dvc.yaml: {done.stderr.strip()}")
+    return dict(json.loads(done.stdout))
+
+
+@contextlib.contextmanager
+def _nobodys_settings() -> Iterator[dict[str, str]]:
+    """Yield an environment in which DVC finds no settings and no cache of this machine, and stages find this Python."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory(prefix="brainmri-settings-") as empty:
+        names = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
+        yield os.environ | {"PATH": path} | dict.fromkeys(names, empty)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -153,18 +218,8 @@ def _end(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _scores(study: Path) -> dict[str, Any]:
-    """Return accuracy on all test images and the confusion matrix, {class: counts by prediction}, as the files say."""
-    try:
-        accuracy = json.loads((study / "metrics/test.json").read_text(encoding="utf-8"))["all"]["accuracy"]
-        table = pd.read_csv(study / "plots/confusion.csv", dtype=str, keep_default_na=False)
-    except (OSError, KeyError):
-        return {}
-    counts = pd.crosstab(table["actual"], table["predicted"])
-    counts = counts.reindex(columns=counts.index.union(counts.columns), fill_value=0)
-    return {"accuracy": accuracy, "confusion": {str(name): [int(n) for n in row] for name, row in counts.iterrows()}}
+    if process.stdout:
+        process.stdout.close()
 
 
 def _lock(study: Path) -> dict[str, Any]:
@@ -173,8 +228,26 @@ def _lock(study: Path) -> dict[str, Any]:
 
 def _git(folder: Path, *words: str) -> str:
     done = subprocess.run(["git", *words], cwd=folder, check=True, text=True, capture_output=True)
-    return done.stdout.strip()
+    return done.stdout.rstrip("\n")  # no more: the lines of `git status --porcelain` may begin with a space
 
 
-def _terminated(signum: int, frame: FrameType | None) -> None:
+def _said(error: Exception) -> str | None:
+    """Return the line for a person; None where only a traceback helps."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"{str(error.stderr or '').strip() or error}"
+    if isinstance(error, OSError):
+        return runtime.os_error(error)
+    return str(error) if isinstance(error, InputError) else None
+
+
+def _unwind_when_ended() -> None:
+    """Let Ctrl-C, `kill` and a closed terminal unwind, so that the temporary folders go, and DVC with them."""
+    for each in ENDING:
+        if signal.getsignal(each) != signal.SIG_IGN:  # `nohup` stays in force
+            signal.signal(each, _ended)
+
+
+def _ended(signum: int, frame: FrameType | None) -> None:
+    for each in ENDING:  # a closed terminal may tell twice, which must not cut the removing short
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The promise, mutated: changing a parameter or a file of code makes DVC run the stages that declare it, and no other.
+"""The promise, mutated: changing a parameter, code or data makes DVC run the stages that declare it, and no other.
 
 `python tests/test_mutation.py` writes docs/what-reruns.md from what DVC says.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,15 @@ ROOT = Path(__file__).parent.parent
 DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PAGE = ROOT / "docs/what-reruns.md"
 KEYS = list(dict.fromkeys(key for stage in DECLARED.values() for key in stage["params"]))
-CODE = list(dict.fromkeys(d.removeprefix("${root}/") for s in DECLARED.values() for d in s["deps"] if "${root}" in d))
+DEPS = list(dict.fromkeys(dep for stage in DECLARED.values() for dep in stage["deps"]))
+CODE = [dep.removeprefix("${root}/") for dep in DEPS if "${root}" in dep]
+DATA = [dep for dep in DEPS if "${root}" not in dep]
+MADE = [
+    out if isinstance(out, str) else next(iter(out))
+    for stage in DECLARED.values()
+    for kind in ("outs", "metrics", "plots")
+    for out in stage.get(kind, [])
+]
 
 
 def declaring(what: str, kind: str) -> list[str]:
@@ -38,7 +47,23 @@ def copy(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return stubbed(folder)
+
+
+def stubbed(folder: Path) -> Path:
+    """Put a few bytes in the place of every output and have DVC take them for what the stages made."""
+    for out in MADE:
+        path = content(folder / out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(out)
+    command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"]
+    subprocess.run(command, cwd=folder, check=True)
     return folder
+
+
+def content(out: Path) -> Path:
+    """Return the file whose bytes are the output's: itself, or one in the folder that it is."""
+    return out if out.suffix else out / "file"
 
 
 def runs_again(folder: Path, what: str) -> list[str]:
@@ -78,6 +103,16 @@ def with_code(folder: Path, dep: str) -> list[str]:
         path.write_bytes(before)
 
 
+def with_data(folder: Path, dep: str) -> list[str]:
+    path = content(folder / dep)
+    before = path.read_bytes()
+    path.write_bytes(before + b"other")
+    try:
+        return runs_again(folder, dep)
+    finally:
+        path.write_bytes(before)
+
+
 def page(folder: Path) -> str:
     """Return the table of what runs again, as DVC says it."""
     lines = [
@@ -91,6 +126,14 @@ def page(folder: Path) -> str:
     ]
     lines += [f"| `params.yaml`: `{key}` | {', '.join(with_param(folder, key))} |" for key in KEYS]
     lines += [f"| `{dep}` | {', '.join(with_code(folder, dep))} |" for dep in CODE]
+    lines += [
+        "",
+        "What follows: an output that came out with other bytes runs the stages again that read it.",
+        "",
+        "| output with other bytes | stages that run again after the one that made it |",
+        "|---|---|",
+    ]
+    lines += [f"| `{dep}` | {', '.join(with_data(folder, dep))} |" for dep in DATA]
     return "\n".join([*lines, ""])
 
 
@@ -109,13 +152,25 @@ def test_changed_code_runs_the_stages_that_declare_it_and_no_other(repository: P
     assert with_code(repository, dep) == declaring(dep, "deps")
 
 
+@pytest.mark.parametrize("dep", DATA)
+def test_an_output_with_other_bytes_runs_the_stages_that_read_it_and_no_other(repository: Path, dep: str):
+    assert with_data(repository, dep) == declaring(dep, "deps")
+
+
+def test_all_data_that_a_stage_reads_is_an_output_of_another():
+    assert set(DATA) <= set(MADE)
+
+
 def test_nothing_changed_runs_nothing(repository: Path):
-    assert [runs_again(repository, what) for what in [*KEYS, *CODE][:3]] == [[], [], []]
+    from dvc.repo import Repo
+
+    with Repo(str(repository)) as repo:
+        assert repo.status() == {}
 
 
 def test_the_page_says_what_dvc_yaml_says():
     rows = [f"| `params.yaml`: `{key}` | {', '.join(declaring(key, 'params'))} |" for key in KEYS]
-    rows += [f"| `{dep}` | {', '.join(declaring(dep, 'deps'))} |" for dep in CODE]
+    rows += [f"| `{dep}` | {', '.join(declaring(dep, 'deps'))} |" for dep in [*CODE, *DATA]]
     assert [line for line in PAGE.read_text().splitlines() if line.startswith("| `")] == rows, (
         "run this file to write it"
     )

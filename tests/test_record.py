@@ -79,5 +79,15 @@ def test_a_folder_without_a_lock_is_one_line(tmp_path: Path, monkeypatch: pytest
     assert "stand in a study's folder" in capsys.readouterr().err
 
 
+def test_a_lock_file_of_the_first_stages_alone_is_recorded_as_far_as_it_goes(study: Path):
+    stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    for partial in ({"prepare": stages["prepare"]}, {"prepare": stages["prepare"], "train": {"cmd": "true"}}):
+        Path("dvc.lock").write_text(yaml.safe_dump({"stages": partial}, sort_keys=False))
+        assert main(["record"]) == 0
+        assert provenance()["outputs"]["prepare"] == OUTPUTS["prepare"]
+        assert provenance()["environments"] == [HERE | {"stages": ["prepare"]}]
+        assert provenance()["settings"] == {}
+
+
 def test_a_stage_without_log_or_record_is_not_named():
     assert record.environments(OUTPUTS, {}, {}) == []

@@ -1,8 +1,10 @@
-"""Replay on repositories of one small stage, made by hand."""
+"""Replay on repositories of one to three small stages, made by hand."""
 
 from __future__ import annotations
 
+import doctest
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -14,9 +16,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 
 from commands import cause, low_bits, outputs
+from commands import replay as replaying
+from commands.__main__ import main
 from stages.backbone import network
 
 
@@ -73,7 +78,42 @@ def test_code_changed_without_running_it_is_named_even_where_the_output_is_the_s
     (folder / "make.py").write_text("open('out.txt', 'w').write('1')  # faster")
     git(folder, "commit", "-qam", "faster")
     status, out, _ = replay(folder)
-    assert status == 1 and "changed without running make again: make.py" in out
+    assert status == 2 and "changed without running make again: make.py" in out
+
+
+def test_a_parameter_and_a_command_changed_without_running_are_named_even_where_no_output_differs(tmp_path: Path):
+    folder = scored(tmp_path / "one", 1)
+    (folder / "make.py").write_text("open('out.txt', 'w').write('1')")
+    written = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]["make"]
+    stage = {key: written[key] for key in ("cmd", "deps", "params", "outs")}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage}}))
+    committed(folder, "reads no parameter")
+    (folder / "params.yaml").write_text("x: 2\n")
+    git(folder, "commit", "-qam", "x")
+    status, out, _ = replay(folder)
+    assert status == 2 and "make   out.txt" in out and "DIFFERS" not in out
+    assert "changed without running make again: params.yaml: x\n" in out
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage | {"cmd": "python -B make.py"}}}))
+    git(folder, "commit", "-qam", "cmd")
+    status, out, _ = replay(folder, "--stages", "make")
+    assert status == 2 and "changed without running make again: params.yaml: x, dvc.yaml: cmd\n" in out
+
+
+def test_a_parameter_changed_without_running_is_the_cause_and_not_a_hidden_input(tmp_path: Path):
+    folder = scored(tmp_path / "one", 1)
+    (folder / "params.yaml").write_text("x: 2\n")
+    git(folder, "commit", "-qam", "x")
+    status, out, _ = replay(folder)
+    assert status == 2 and "the likely cause: changed without running make again: params.yaml: x\n" in out
+
+
+def test_a_metric_that_is_not_the_one_in_the_lock_file_is_named(tmp_path: Path):
+    folder = scored(tmp_path / "one", 1)
+    (folder / "metrics/test.json").write_text('{"all": {"accuracy": 0.9999}}')
+    git(folder, "commit", "-qam", "forged")
+    status, out, _ = replay(folder)
+    assert status == 2 and "changed without running make again: metrics/test.json\n" in out
+    assert "accuracy committed: 0.999900" in out and "accuracy now: 0.600000" in out
 
 
 def test_a_hidden_input_is_called_one(tmp_path: Path):
@@ -81,6 +121,84 @@ def test_a_hidden_input_is_called_one(tmp_path: Path):
     status, out, _ = replay(folder, "--json")
     found = json.loads(out)
     assert status == 1 and not found["same"] and "a hidden input" in found["cause"]
+
+
+def test_another_package_version_is_told_and_is_the_likely_cause_where_bits_differ(tmp_path: Path):
+    for name, code, differs in (("same", "'1'", False), ("other", "str(time.time_ns())", True)):
+        folder = repository(tmp_path / name, f"import time; open('out.txt', 'w').write({code})")
+        (folder / "requirements.lock").write_text("pyyaml==0.0.1\n")
+        git(folder, "commit", "-qam", "another version")
+        status, out, _ = replay(folder)
+        assert status == int(differs)
+        assert f"other version than requirements.lock: pyyaml 0.0.1 -> {yaml.__version__}\n" in out
+        assert ("the likely cause: other package versions than requirements.lock: pyyaml 0.0.1" in out) == differs
+
+
+def test_a_file_that_git_has_and_no_stage_declares_is_told_as_git_tells_it(tmp_path: Path):
+    folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1'); open('notes.txt', 'w').write('1')")
+    (folder / "notes.txt").write_text("2")
+    git(folder, "commit", "-qam", "by hand")
+    status, out, _ = replay(folder, "--json")
+    found = json.loads(out)
+    assert status == 1 and not found["same"] and found["changed_files"] == [" M notes.txt"]
+
+
+def chain(folder: Path) -> Path:
+    """Make a repository of three stages, one after another, of which the second can fail, and one apart."""
+    repository(folder, "open('out.txt', 'w').write('1')")
+    copy = "open(sys.argv[2], 'w').write(open(sys.argv[1]).read())"
+    (folder / "copying.py").write_text(f"import os, sys\nif 'FAIL' in os.environ:\n    sys.exit('torn')\n{copy}\n")
+    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    stages |= {
+        "first": {"cmd": "python copying.py out.txt one.txt", "deps": ["copying.py", "out.txt"], "outs": ["one.txt"]}
+    }
+    stages |= {"second": {"cmd": "cp one.txt two.txt", "deps": ["one.txt"], "outs": ["two.txt"]}}
+    stages |= {"apart": {"cmd": "cp copying.py three.txt", "deps": ["copying.py"], "outs": ["three.txt"]}}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    return committed(folder, "chain")
+
+
+def test_what_a_failed_stage_and_those_after_it_did_not_make_is_not_called_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = chain(tmp_path / "one")
+    monkeypatch.setenv("FAIL", "1")
+    status, out, _ = replay(folder, "--json", "--stages", "second")
+    found = json.loads(out)
+    assert status == 2 and found["failed"] and found["skipped"] == ["second"] and "cause" not in found
+    assert {each["path"]: bool(each["now"]) for each in found["outputs"]} == {
+        "out.txt": True,
+        "one.txt": False,
+        "two.txt": False,
+    }
+    assert replay(folder, "--stages", "second")[1].count("NOT MADE") == 2
+
+
+def test_stages_makes_those_and_what_they_need_and_no_other(tmp_path: Path):
+    status, out, _ = replay(chain(tmp_path / "one"), "--json", "--stages", "first")
+    found = json.loads(out)
+    assert status == 0 and found["same"] and found["skipped"] == []
+    assert [(each["stage"], each["same"]) for each in found["outputs"]] == [("make", True), ("first", True)]
+
+
+@pytest.mark.parametrize(
+    ("said", "finished"),
+    [
+        ("Running stage 'a':\nERROR: failed to reproduce 'b': missing data 'source': x", ["a"]),
+        ("Running stage 'a':\n\nRunning stage 'x/dvc.yaml:b':\nERROR: failed to reproduce 'x/dvc.yaml:b': torn", ["a"]),
+        ("Running stage 'a':\n\nRunning stage 'b':\nKilled", ["a"]),
+        ("ERROR: cannot lock", []),
+    ],
+)
+def test_a_stage_that_failed_did_not_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, finished: list[str]
+):
+    (tmp_path / "dvc").mkdir()
+    (tmp_path / "dvc/__init__.py").touch()
+    (tmp_path / "dvc/__main__.py").write_text(f"import sys; sys.exit(print({said!r}) or 1)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ran = replaying.repro(tmp_path, [], io.StringIO())
+    assert ran.failed and ran.finished == finished
 
 
 SCORED = """
@@ -142,6 +260,20 @@ def test_metrics_and_lock_forged_to_agree_are_found_out(tmp_path: Path):
     assert "accuracy committed: 0.999900" in out and "accuracy now: 0.600000" in out
 
 
+def test_scores_of_a_stage_that_did_not_run_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = scored(tmp_path / "one", 1)
+    (folder / "make.py").write_text("import os\nif 'FAIL' in os.environ:\n    raise SystemExit(1)\n" + SCORED)
+    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    stages = {"apart": {"cmd": "cp params.yaml apart.txt", "deps": ["params.yaml"], "outs": ["apart.txt"]}} | stages
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    committed(folder, "two stages")
+    status, out, _ = replay(folder, "--stages", "apart")
+    assert status == 0 and "accuracy" not in out
+    monkeypatch.setenv("FAIL", "1")
+    status, out, _ = replay(folder)
+    assert status == 2 and "accuracy committed: 0.600000" in out and "accuracy now" not in out
+
+
 def test_weights_that_differ_in_their_low_bits_are_called_so(tmp_path: Path):
     torch.manual_seed(0)
     model, meta = network.build(2), network.Meta(["a", "b"], 32, 0.2, 0.2)
@@ -170,17 +302,69 @@ def test_weights_that_differ_in_their_low_bits_are_called_so(tmp_path: Path):
 def test_a_study_outside_the_commit_is_refused_and_nothing_is_run(tmp_path: Path, study: str):
     folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
     status, _, err = replay(folder, "--study", study)
-    assert status == 1 and err.startswith("brainmri: ") and "expected" in err
+    assert status == 2 and err.startswith("brainmri: ") and "expected" in err
 
 
 def test_an_unknown_commit_and_an_unknown_stage_are_one_line(tmp_path: Path):
     folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
-    assert "is no commit" in replay(folder, "nowhere")[2]
-    assert "--stages bake: no such stage" in replay(folder, "--stages", "bake")[2]
+    for words, line in ((["nowhere"], "is no commit"), (["--stages", "bake"], "--stages bake: no such stage")):
+        status, _, err = replay(folder, *words)
+        assert status == 2 and line in err and err.count("\n") == 1
+    (folder / "dvc.yaml").write_text("stages: [\n")
+    git(folder, "commit", "-qam", "torn")
+    status, _, err = replay(folder)
+    assert status == 2 and err.startswith("brainmri: DVC cannot read the commit's dvc.yaml: ")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_leaves_nothing_behind_and_nothing_running(tmp_path: Path, how: signal.Signals):
+def test_outside_a_repository_is_one_line(tmp_path: Path):
+    status, _, err = replay(tmp_path)
+    assert status == 2 and err.startswith("brainmri: fatal: not a git repository") and err.count("\n") == 1
+
+
+def test_an_error_of_our_own_is_not_taken_for_other_bits(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(replaying, "_unwind_when_ended", lambda: None)
+    monkeypatch.setattr(replaying, "_run", lambda args: {}["x"])
+    assert main(["replay"]) == 2 and "KeyError" in capsys.readouterr().err
+
+
+def test_help_says_the_exit_statuses(capsys):
+    with pytest.raises(SystemExit):
+        main(["replay", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Exit status: 0 if all is the same, bit for bit; 1 if outputs differ; 2 if" in said
+
+
+@pytest.mark.parametrize(
+    ("gave", "known", "status"),
+    [(0, True, 0), (1, True, 1), (1, False, 0), (2, True, 2), (2, False, 2), (127, False, 127)],
+)
+def test_ci_forgives_other_bits_on_an_unknown_cpu_and_nothing_else(tmp_path: Path, gave: int, known: bool, status: int):
+    """`.ci/run` itself, where make does nothing and brainmri only exits."""
+    for name in (".ci", "docs", ".venv/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci")
+    (tmp_path / "docs/reproducibility.md").write_text(f"| {'this one' if known else 'another'} | same bits |\n")
+    stubs = {
+        "make": "true",
+        "chromium": "true",
+        "python": "echo this one",
+        "brainmri": f'[ "$*" = "replay HEAD" ] && exit {gave}',
+    }
+    for name, does in stubs.items():
+        (tmp_path / ".venv/bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / ".venv/bin" / name).chmod(0o755)
+    found = f"{tmp_path}/.venv/bin{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([tmp_path / ".ci/run"], env=os.environ | {"PATH": found}, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert bool(done.stderr) == (gave != 0)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGHUP, signal.SIGTERM]],
+    ids=lambda how: "+".join(each.name for each in how),
+)
+def test_interrupted_it_leaves_nothing_behind_and_nothing_running(tmp_path: Path, how: list[signal.Signals]):
     slow = "import os, time\nif 'SLOW' in os.environ:\n    time.sleep(60)\nopen('out.txt', 'w').write('1')"
     folder = repository(tmp_path / "one", slow)
     scratch = tmp_path / "scratch"
@@ -191,32 +375,49 @@ def test_interrupted_it_leaves_nothing_behind_and_nothing_running(tmp_path: Path
     finally:
         del os.environ["SLOW"]
     until = time.monotonic() + 60
-    while not sleeping(scratch) and time.monotonic() < until:
+    while not any("make.py" in words for words in working(scratch)) and time.monotonic() < until:
         time.sleep(0.1)
-    assert sleeping(scratch), "the stage never began"
-    process.send_signal(how)
+    assert any("dvc\0repro" in words for words in working(scratch)), "the stage never began"
+    for each in how:
+        process.send_signal(each)
+        time.sleep(0.002)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    assert list(scratch.iterdir()) == [] and not sleeping(scratch)
+    assert list(scratch.iterdir()) == [] and not working(scratch)
     assert git(folder, "status", "--porcelain") == "" and git(folder, "worktree", "list").count("\n") == 1
 
 
-def sleeping(scratch: Path) -> list[str]:
-    """Return the processes that work below `scratch`."""
+def test_nohup_stays_in_force(monkeypatch: pytest.MonkeyPatch):
+    before = {each: signal.getsignal(each) for each in replaying.ENDING}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        replaying._unwind_when_ended()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN != signal.getsignal(signal.SIGTERM)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def working(scratch: Path) -> list[str]:
+    """Return the command lines of the processes that work below `scratch`."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words, where = (entry / "cmdline").read_text(), str((entry / "cwd").readlink())
         except OSError:
             continue
-        if "make.py" in words and where.startswith(str(scratch)):
+        if where.startswith(str(scratch)):
             found.append(words)
     return found
 
 
+def test_examples_in_the_docstrings_run():
+    assert doctest.testmod(cause).failed == 0
+
+
 def test_causes_are_told_the_likeliest_first():
     code, versions, elsewhere = {"train": ["x.py"]}, {"torch": "1 -> 2"}, ["cpu: a -> b"]
-    assert "x.py" in cause.cause("train", code, versions, elsewhere)
+    assert cause.cause("train", code, versions, elsewhere) == "changed without running train again: x.py"
     assert "torch 1 -> 2" in cause.cause("evaluate", code, versions, elsewhere)
     assert "cpu: a -> b" in cause.cause("evaluate", code, {}, elsewhere)
     assert "the source gave other bytes" in cause.cause("fetch", {}, {}, [])
