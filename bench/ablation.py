@@ -1,10 +1,11 @@
 """What each choice of the recipe is worth, in short runs on real images: one key changed at a time.
 
-    python bench/ablation.py --study studies/nickparvar [--images 1024] [--epochs 8] [--seeds 0 1]
+    python bench/ablation.py --study studies/nickparvar [--size 48] [--images 1536] [--epochs 8] [--seeds 0 1]
 
-The study must have been run up to `prepare`. Training images are a sample, the same in every run of a seed; scored on
-all validation images, which share no copy with them. Test images are not read. Each run is written when it ends, and a
-run that is already in the file is not made again. Writes bench/results/ablation.json.
+The study must have been run up to `prepare`. Its training and validation images, resized to `--size` pixels, are
+divided anew for each seed: `--images` train, others that are no copies of those are scored, the same in every run of
+a seed. Test images are not read. Each run is written when it ends, and a run that is already in the file is not made
+again. Writes bench/results/ablation.json.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from PIL import Image
 
 from stages import provenance, runtime
 from stages.backbone import network
@@ -42,39 +44,44 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no warm-up": {"train.warmup_epochs": 0},
     "no label smoothing": {"train.label_smoothing": 0.0},
     "no weight decay": {"train.weight_decay": 0.0},
+    "full size throughout": {"train.size_schedule": []},
     "no augmentation": {
         f"augment.{key}": 0 for key in ("mirror", "rotate", "scale", "translate", "brightness", "contrast")
     },
+    "batch_size 64": {"batch_size": 64},
+    "class weights": {"train.class_weights": True},
+    "dropout 0.2": {"train.dropout": 0.2},
+    "noise 0.05": {"augment.noise": 0.05},
+    "lr 3e-4": {"lr": 3e-4},
+    "lr 3e-3": {"lr": 3e-3},
     "no mirroring": {"augment.mirror": False},
     "no rotation": {"augment.rotate": 0},
     "no scaling, no shift": {"augment.scale": 0, "augment.translate": 0},
     "no brightness, no contrast": {"augment.brightness": 0, "augment.contrast": 0},
-    "48 px for the first half": {"train.size_schedule": [[0.0, 48], [0.5, 64]]},
-    "lr 3e-4": {"lr": 3e-4},
-    "lr 3e-3": {"lr": 3e-3},
-    "batch_size 32": {"batch_size": 32},
-    "dropout 0.2": {"train.dropout": 0.2},
-    "class weights": {"train.class_weights": True},
-    "noise 0.05": {"augment.noise": 0.05},
     "weight decay 0.2": {"train.weight_decay": 0.2},
-    "best epoch on validation": {"train.select_best": True},
 }
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, default=ROOT / "studies/nickparvar")
-    parser.add_argument("--images", type=int, default=1024, help="training images")
+    parser.add_argument("--size", type=int, default=48, help="pixels a side; size_schedule is scaled with it")
+    parser.add_argument("--images", type=int, default=1536, help="training images")
+    parser.add_argument("--scored", type=int, default=1500, help="images scored, at most")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results/ablation.json")
     return parser.parse_args()
 
 
-def params(study: Path, change: dict[str, Any], seed: int, epochs: int) -> Params:
-    """Return the study's parameters with a change, whose keys may be dotted."""
-    values = yaml.safe_load((study / "params.yaml").read_text())
-    values = {key: values[key] for key in Params.model_fields} | {"seed": seed, "epochs": epochs}
+def params(args: argparse.Namespace, change: dict[str, Any], seed: int) -> Params:
+    """Return the study's parameters at another size, with a change, whose keys may be dotted."""
+    study = yaml.safe_load((args.study / "params.yaml").read_text())
+    values = {key: study[key] for key in Params.model_fields}
+    values |= {"seed": seed, "epochs": args.epochs, "precision": args.precision}
+    schedule = values["train"]["size_schedule"]
+    values["train"]["size_schedule"] = [[at, size * args.size // study["image_size"]] for at, size in schedule]
     for key, value in change.items():
         group, _, name = key.rpartition(".")
         (values[group] if group else values)[name] = value
@@ -92,18 +99,41 @@ def arrays(study: Path) -> tuple[Images, Images]:
     return found[0], found[1]
 
 
-def run(train: Images, val: Images, chosen: Params, images: int, scratch: Path) -> dict[str, float]:
-    """Train on a sample of `images` and return the last row of its history, and the seconds that it took."""
-    some = np.sort(order.generator(chosen.seed, 99).permutation(len(train.images))[:images])
+def pictures(study: Path, size: int) -> tuple[Images, np.ndarray]:
+    """Return all that `arrays` does in one, at `size` pixels a side, and each image's group of copies."""
+    both = arrays(study)
+    index = pd.read_csv(study / "data/prepared/index.csv")
+    groups = np.concatenate([index.loc[index["array"] == name, "group"] for name in ("train", "val")])
+    whole = [Image.fromarray(one) for part in both for one in part.images]
+    small = np.stack([np.asarray(one.resize((size, size), Image.Resampling.BILINEAR)) for one in whole])
+    return Images(small, np.concatenate([part.labels for part in both])), groups
+
+
+def divide(groups: np.ndarray, images: int, scored: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of images that train and of those that are scored; copies of one picture are never divided."""
+    names, numbers = np.unique(groups, return_inverse=True)
+    rank = order.generator(seed, 99).permutation(len(names))[numbers]
+    shuffled = np.argsort(rank, kind="stable")
+    last = rank[shuffled[images - 1]]
+    return np.flatnonzero(rank <= last), np.sort(shuffled[rank[shuffled] > last][:scored])
+
+
+def run(pool: Images, groups: np.ndarray, chosen: Params, args: argparse.Namespace, scratch: Path) -> dict[str, float]:
+    """Train on a part and return the last row of its history, the sizes of both parts, and the seconds that it took."""
+    train, val = (
+        Images(pool.images[some], pool.labels[some]) for some in divide(groups, args.images, args.scored, chosen.seed)
+    )
     torch.manual_seed(chosen.seed)
-    model = network.build(int(train.labels.max()) + 1, chosen.train.dropout)
-    trainer = Trainer(model, Images(train.images[some], train.labels[some]), val, chosen, 0.2, 0.2)
+    model = network.build(int(pool.labels.max()) + 1, chosen.train.dropout)
+    trainer = Trainer(model, train, val, chosen, 0.2, 0.2)
     begun = time.perf_counter()
     trainer.fit(NoStore(scratch, "none"))
     history = trainer.progress.history
-    row = history[trainer.progress.best_epoch if chosen.train.select_best else -1]
+    row = history[-1]
     return {key: round(row[key], 6) for key in ("train_loss", "val_loss", "val_accuracy")} | {
-        "seconds": round(time.perf_counter() - begun, 1)
+        "trained_on": len(train.images),
+        "scored_on": len(val.images),
+        "seconds": round(time.perf_counter() - begun, 1),
     }
 
 
@@ -116,33 +146,38 @@ class NoStore(Store):
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Return the runs as Markdown: a row a change, over the seeds that both it and the recipe as it stands have."""
-    base = {row["seed"]: row["val_accuracy"] for row in runs if not row["change"]}
-    lines = ["| change | validation accuracy | against the recipe | seeds |", "|---|---|---|---|"]
+    base = {row["seed"]: row for row in runs if not row["change"]}
+    lines = [
+        "| change | accuracy | against the recipe, points | log-loss, against the recipe | seeds |",
+        "|" + "---|" * 5,
+    ]
     for name in CHANGES:
         rows = [row for row in runs if row["name"] == name and row["seed"] in base]
         if rows:
             mean = statistics.mean(row["val_accuracy"] for row in rows)
-            less = [100 * (row["val_accuracy"] - base[row["seed"]]) for row in rows]
+            less = [100 * (row["val_accuracy"] - base[row["seed"]]["val_accuracy"]) for row in rows]
+            loss = statistics.mean(row["val_loss"] - base[row["seed"]]["val_loss"] for row in rows)
             each = ", ".join(f"{value:+.1f}" for value in less)
-            lines.append(f"| {name} | {mean:.1%} | {statistics.mean(less):+.1f} points ({each}) | {len(rows)} |")
+            lines.append(f"| {name} | {mean:.1%} | {statistics.mean(less):+.1f} ({each}) | {loss:+.3f} | {len(rows)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     args = arguments()
-    settings = {"study": args.study.name, "images": args.images, "epochs": args.epochs, "cpu": provenance.cpu()}
+    settings = {name: getattr(args, name) for name in ("size", "images", "scored", "epochs", "precision")}
+    settings |= {"study": args.study.name, "cpu": provenance.cpu()}
     result: dict[str, Any] = {"settings": settings, "runs": []}
     if args.output.is_file() and (earlier := json.loads(args.output.read_text()))["settings"] == settings:
         result = earlier
-    train, val = arrays(args.study)
+    pool, groups = pictures(args.study, args.size)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in args.seeds:
             for name, change in CHANGES.items():
                 if any((row["name"], row["seed"]) == (name, seed) for row in result["runs"]):
                     continue
-                chosen = params(args.study, change, seed, args.epochs)
+                chosen = params(args, change, seed)
                 runtime.exact(chosen.threads, chosen.precision)
-                row = run(train, val, chosen, args.images, Path(scratch))
+                row = run(pool, groups, chosen, args, Path(scratch))
                 result["runs"].append({"name": name, "seed": seed, "change": change} | row)
                 write_json(args.output, result)
     print(table(result["runs"]))

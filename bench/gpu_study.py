@@ -2,21 +2,22 @@
 
     python bench/gpu_study.py --source archive.zip [--parts throughput,determinism,cost,study] [--seeds 5]
 
-throughput   images a second of training against the same step on one fixed batch, at each batch size and precision
+throughput   images a second of training against the same step on one fixed batch, at each batch size and precision,
+             on a GPU without torch.compile and with it
 cost         what deterministic kernels cost: the same with autotuned and nondeterministic ones allowed
 determinism  a short run left alone, one again, and --kills runs killed at random moments and resumed: one digest?
 study        from the archive to the confusion matrix, under both protocols, once for each seed
 
-Writes one JSON with the hardware in it, anew after every part and every run of a study. What is asked for later with
-the same settings is added to the file that is there: other parts, and more seeds (--first-seed). Needs torch,
-torchvision, scikit-learn, pandas, matplotlib, safetensors, pydantic, pyyaml, pooch, tqdm; no DVC, no dvclive.
+Writes one JSON with the hardware in it, anew after every figure. What is in it is not measured again: the same command
+goes on where the last call ended, be it cut or stopped by --minutes, and other parts, batch sizes, kills and seeds are
+added. With --scratch prepared images and half-done trainings are kept for the next call too. Needs torch, torchvision,
+scikit-learn, pandas, matplotlib, safetensors, pydantic, pyyaml, pooch, tqdm; no DVC, no dvclive.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import re
 import shutil
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +38,43 @@ try:
 
     import pandas as pd
     import torch
-    import yaml
 
     import pooch  # noqa: F401  the stages need it in their own processes
     import scipy  # noqa: F401
     import sklearn  # noqa: F401
     import torchvision  # noqa: F401
 
-    import train_throughput as speed
-    from ablation import arrays
-    from stages import params, provenance, runtime
-    from stages.backbone import network
-    from stages.files import InputError, sha256_file, write_csv, write_json
-    from stages.train.checkpoint import Store, fingerprint
-    from stages.train.loop import Images, Trainer
-    from stages.train.schema import Params
+    from gpu_runs import (
+        CODE,
+        SAVE_EVERY,
+        TimeUp,
+        causes,
+        copied,
+        emptied,
+        ended,
+        first_checkpoint,
+        hardware,
+        left,
+        passed,
+        prepared,
+        recipe,
+        starts,
+        training,
+    )
+    from gpu_speed import cost, throughput
+    from stages import provenance, runtime
+    from stages.files import InputError, sha256_file, write_json
+    from stages.train.checkpoint import fingerprint
 except ModuleNotFoundError as error:
-    sys.exit(f"gpu_study: {error}; install what requirements.lock names, or run it where it is")
+    sys.exit(f"gpu_study: {error}; install what requirements.lock names, or carry it (docs/gpu.md)")
 
 ROOT = Path(__file__).parent.parent
 PARTS = ["throughput", "cost", "determinism", "study"]
-PLACES = ("out", "source", "parts", "seeds", "first_seed", "train_in")  # settings that change no figure
+# settings that change no figure: where things lie, and how much of them is asked for in one call
+PLACES = ("out", "source", "scratch", "parts", "batch_sizes", "kills", "seeds", "first_seed", "minutes")
+AFTER = ["prepare", "backbone", "train", "evaluate"]  # for each seed and protocol
 PROTOCOLS = ["published", "leak_free"]
+GROUPS = ["all", "clean", "leaked"]
 SCORES = ["n", "accuracy", "accuracy_low", "accuracy_high", "f1", "auc", "sensitivity"]
 
 
@@ -78,164 +94,122 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0, help="go on with the study from this seed")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--short-epochs", type=int, default=2, help="of a run in `determinism`")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256], help="of `throughput`")
+    parser.add_argument("--checkpoint-steps", type=int, default=10, help="steps between checkpoints in `determinism`")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256, 512], help="of `throughput`")
     parser.add_argument("--steps", type=int, default=30, help="steps a turn of `throughput`")
     parser.add_argument("--repeats", type=int, default=5, help="turns")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other keys of params.yaml")
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results/gpu_study.json")
-    parser.add_argument("--train-in", type=Path, help=argparse.SUPPRESS)  # one training, for a process of its own
-    return parser.parse_args()
+    parser.add_argument("--minutes", type=float, help="stop after so many; the same command then goes on")
+    parser.add_argument("--scratch", type=Path, help="folder for prepared images and checkpoints, kept between calls")
+    args = parser.parse_args()
+    args.until = None if args.minutes is None else time.monotonic() + 60 * args.minutes
+    return args
 
 
 def main() -> None:
     args = arguments()
-    if args.train_in:
-        os.chdir(args.train_in)
-        train()
-        return
     chosen = args.parts.split(",")
     if unknown := set(chosen) - set(PARTS):
         raise InputError(f"--parts has {sorted(unknown)[0]!r}: choose from {', '.join(PARTS)}")
     runtime.device(args.device)  # says at once where there is none
-    settings = {key: str(value) for key, value in vars(args).items() if key not in PLACES}
-    result: dict[str, Any] = {"settings": settings | {"images": "phantom" if args.source == "phantom" else "real"}}
-    if args.out.is_file() and (earlier := json.loads(args.out.read_text()))["settings"] == result["settings"]:
-        result = earlier
-    with tempfile.TemporaryDirectory() as scratch:
-        base, seconds = prepared(Path(scratch) / "base", args)
-        result["seconds"] = seconds
-        for part in (part for part in PARTS if part in chosen):
-            for found in globals()[part](base, args, result):
-                result[part] = found
-                write_json(args.out, result | {"environment": environment(args)})
+    result = so_far(args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a training ends with this process, also under `timeout`
+    try:
+        with tempfile.TemporaryDirectory() if args.scratch is None else nullcontext(args.scratch) as scratch:
+            measure([part for part in PARTS if part in chosen], Path(scratch).resolve(), args, result)
+    except TimeUp:
+        print(f"gpu_study: {args.minutes:g} minutes are used up: the same command goes on from here", file=sys.stderr)
     print(json.dumps(result, indent=2))
+
+
+def so_far(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what is in the JSON already, or its beginning; figures of other settings are never added to it."""
+    settings = {key: str(value) for key, value in vars(args).items() if key not in (*PLACES, "until")}
+    settings |= {"images": "phantom" if args.source == "phantom" else "real", "hardware": hardware(args.device)}
+    shown = {key: value for key, value in recipe(args).items() if key not in ("root", "report")}
+    settings["recipe"] = fingerprint(shown, [], [], args.device)[:16]  # of all keys, also those that --set leaves alone
+    settings["checkpoints"] = (
+        f"of a training at the end of an epoch, {SAVE_EVERY:g} s or more after the last; "
+        f"in determinism every {args.checkpoint_steps} steps and after each epoch until the kill"
+    )
+    if not args.out.is_file():
+        return {"settings": settings}
+    result = json.loads(args.out.read_text())
+    for key in sorted(settings | result["settings"]):
+        there, here = result["settings"].get(key), settings.get(key)
+        if there != here:
+            raise InputError(f"{args.out} holds figures with {key} = {there}, not {here}: choose another --out")
+    return result
+
+
+def measure(parts: list[str], scratch: Path, args: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Do the parts, and write the JSON after each figure."""
+    base = prepared(scratch, args)
+    result["seconds"] = json.loads((base / "seconds.json").read_text())
+    made_on = environment(args)
+    for part in parts:
+        for found in MEASURES[part](base, args, result):
+            result[part] = found
+            if made_on not in result.setdefault("environments", []):
+                result["environments"].append(made_on)
+            write_json(args.out, result)
 
 
 def environment(args: argparse.Namespace) -> dict[str, Any]:
     if args.device == "cuda":
         torch.cuda.init()
-    return provenance.environment()
-
-
-def prepared(folder: Path, args: argparse.Namespace) -> tuple[Path, dict[str, float]]:
-    """Run all stages before train in a new study; return it and the seconds of each."""
-    name = "params.yaml" if args.source == "phantom" else "studies/nickparvar/params.yaml"
-    folder.mkdir()
-    shutil.copy(ROOT / name, folder / "params.yaml")
-    listing = ROOT / "studies/nickparvar/files.sha256"
-    shutil.copy(listing, folder)
-    change(folder, root=str(ROOT), device=args.device, precision=args.precision, image_size=args.size)
-    change(folder, epochs=args.epochs, batch_size=args.batch_size, lr=args.lr)
-    change(folder, **{key: yaml.safe_load(value) for key, _, value in (each.partition("=") for each in args.set)})
-    return folder, {stage: run(stage, folder, args) for stage in ("fetch", "verify", "prepare", "backbone")}
-
-
-def change(folder: Path, **values: Any) -> None:
-    """Change keys of a study's params.yaml; dots lead into groups."""
-    path = folder / "params.yaml"
-    text = yaml.safe_load(path.read_text())
-    for key, value in values.items():
-        group, _, name = key.rpartition(".")
-        target = text
-        for part in group.split(".") if group else []:
-            target = target[part]
-        if name not in target:
-            raise InputError(f"--set {key}: params.yaml has no such key")
-        target[name] = value
-    path.write_text(yaml.safe_dump(text, sort_keys=False))
-
-
-def run(stage: str, folder: Path, args: argparse.Namespace) -> float:
-    """Run a stage in a process of its own, as DVC does; return its seconds."""
-    source = {} if args.source == "phantom" else {"BRAINMRI_SOURCE": str(Path(args.source).resolve())}
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | source
-    command = [sys.executable, "-m", f"stages.{stage}"]
-    if stage == "train":  # its own shell writes the curves by dvclive
-        command = [sys.executable, str(Path(__file__).resolve()), "--train-in", str(folder)]
-    begun = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
-    if done.returncode:
-        raise InputError(f"stage {stage} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return round(time.perf_counter() - begun, 1)
-
-
-def train() -> None:
-    """Do what the train stage does in a study's folder, less dvclive; checkpoints lie in `.checkpoints`."""
-    chosen = params.load(Params)
-    runtime.exact(chosen.threads, chosen.precision)
-    tensors, meta = network.read_tensors("models/init.safetensors")[0], network.load("models/init.safetensors")[1]
-    images, val = arrays(Path())
-    model = network.build(len(meta.classes), chosen.train.dropout)
-    network.fit(model, tensors, "models/init.safetensors")
-    trainer = Trainer(model, images, val, chosen, meta.mean, meta.std)
-    inputs = ["data/prepared/train.npy", "data/prepared/index.csv", "models/init.safetensors"]
-    store = Store(Path(".checkpoints"), fingerprint(chosen.model_dump(mode="json"), inputs, [], str(trainer.device)))
-    if found := store.newest():
-        trainer.restore(*found)
-        print(f"resumed at step {trainer.progress.epoch * trainer.steps + trainer.progress.step}", flush=True)
-    outcome = trainer.fit(store)
-    network.save("models/model.safetensors", outcome, meta)
-    history = pd.DataFrame(trainer.progress.history)
-    write_csv("models/curves/history.csv", history[["epoch", "lr", "train_loss", "val_loss", "val_accuracy"]])
-    store.remove()
-
-
-def throughput(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Medians in images a second, training and limit taking turns, at each batch size, in two precisions."""
-    images, _ = arrays(base)
-    found: dict[str, Any] = {}
-    for precision in dict.fromkeys([args.precision, "tf32" if args.device == "cuda" else "fp32"]):
-        for size in args.batch_sizes:
-            found[f"{precision}, batch {size}"] = _measured(images, precision, size, args)
-            yield found
-
-
-def cost(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Images a second of training with deterministic kernels and without, in turns."""
-    images, _ = arrays(base)
-    options = _options(args, args.precision, args.batch_size)
-    ways = {}
-    for name in ("deterministic", "free"):
-        with _kernels(name == "free", args.precision):
-            ways[name] = speed.project(images, options)
-            speed.turn(ways[name], options.steps, options)  # kernels are chosen here
-    turns: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(args.repeats):
-        for name, way in ways.items():
-            with _kernels(name == "free", args.precision):
-                turns[name].append(speed.turn(way, options.steps, options))
-    medians = {name: round(statistics.median(each), 1) for name, each in turns.items()}
-    yield medians | {"share_lost": round(1 - medians["deterministic"] / medians["free"], 4)}
+    found = provenance.environment() | {"code": fingerprint(None, [], CODE, "")[:16]}
+    return json.loads(json.dumps(found))  # as it reads from the file, to be compared with that
 
 
 def determinism(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Digests of the weights of short runs: left alone, again, and killed at random moments and resumed."""
-    moments, digests = random.Random(0), []
-    for number in range(2):
-        study = _copy(base, base.parent / f"alone{number}", epochs=args.short_epochs)
-        begun = time.monotonic()
-        process = _start(study, "2")
-        first = _first_checkpoint(study, process) - begun  # before this there is nothing to go on from
-        _ended(process)
-        whole = time.monotonic() - begun
-        digests.append(sha256_file(study / "models/model.safetensors"))
-        shutil.rmtree(study)
-    found: dict[str, Any] = {"alone": digests, "kills": 0, "in_a_write": 0, "same_after_kill": 0, "resumed_at_step": []}
-    yield found
-    while found["kills"] < args.kills:
-        study = _copy(base, base.parent / "killed", epochs=args.short_epochs)
-        process = _start(study, "2")
-        time.sleep(moments.uniform(0.7 * first, 0.98 * whole))
-        if process.poll() is None:  # else it had ended already: no kill
-            found["in_a_write"] += bool(list((study / ".checkpoints").rglob("*.part")))
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            match = re.search(r"resumed at step (\d+)", _ended(_start(study, "0")))
-            found["kills"] += 1
-            found["same_after_kill"] += sha256_file(study / "models/model.safetensors") == digests[0]
-            found["resumed_at_step"].append(int(match[1]) if match else 0)
-        shutil.rmtree(study)
+    found: dict[str, Any] = result.get("determinism", {})
+    if found.get("causes") != (now := causes(base)):  # runs of other code, data or libraries may rightly differ
+        found = {"causes": now, "alone": [], "attempts": 0, "kills": 0, "in_a_write": 0, "same_after_kill": 0}
+        found["resumed_at_step"] = []
+    while len(found["alone"]) < 2:
+        found |= _alone(base, args, found["alone"])
         yield found
+    while found["kills"] < args.kills:
+        if found["attempts"] >= 10 + 3 * args.kills:
+            raise InputError("trainings of `determinism` end before they can be killed: choose more --short-epochs")
+        left(args, 2 * found["whole_s"])  # an attempt that is cut would be lost
+        _attempt_a_kill(base, args, found)
+        yield found
+
+
+def _alone(base: Path, args: argparse.Namespace, digests: list[str]) -> dict[str, Any]:
+    """Return digests with that of one more run, and its seconds to the first checkpoint and to the end."""
+    folder = copied(base, emptied(base.parent / "alone"), epochs=args.short_epochs)
+    begun = time.monotonic()
+    with training(folder, args.checkpoint_steps) as process:
+        first = first_checkpoint(folder, process, args) - begun  # before this there is nothing to go on from
+        ended(process, args)
+    whole = time.monotonic() - begun
+    digest = sha256_file(folder / "models/model.safetensors")
+    shutil.rmtree(folder)
+    return {"alone": [*digests, digest], "first_checkpoint_s": round(first, 2), "whole_s": round(whole, 2)}
+
+
+def _attempt_a_kill(base: Path, args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Kill a run at a random moment, resume it, and count what came of it; a run that had ended is no kill."""
+    folder = copied(base, emptied(base.parent / "killed"), epochs=args.short_epochs)
+    draws = random.Random(found["attempts"])  # by number, so that it does not matter in which call an attempt is made
+    moment = draws.uniform(0.7 * found["first_checkpoint_s"], 0.98 * found["whole_s"])
+    with training(folder, args.checkpoint_steps) as process, suppress(subprocess.TimeoutExpired):
+        process.wait(moment)
+    if process.returncode == -signal.SIGKILL:
+        in_a_write = bool(list((folder / ".checkpoints").rglob("*.part")))
+        with training(folder, 0) as process:
+            match = re.search(r"resumed at step (\d+)", ended(process, args))
+        found["same_after_kill"] += sha256_file(folder / "models/model.safetensors") == found["alone"][0]
+        found["kills"] += 1
+        found["in_a_write"] += in_a_write
+        found["resumed_at_step"].append(int(match[1]) if match else 0)
+    found["attempts"] += 1
+    shutil.rmtree(folder)
 
 
 def study(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -243,25 +217,30 @@ def study(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Itera
     found: dict[str, Any] = result.get("study", {})
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for protocol in PROTOCOLS:
-            folder = _copy(base, base.parent / "one", seed=seed, **{"split.protocol": protocol})
-            seconds = {stage: run(stage, folder, args) for stage in ("prepare", "backbone", "train", "evaluate")}
-            metrics = json.loads((folder / "metrics/test.json").read_text())
-            row: dict[str, Any] = {
-                group: {key: metrics[group].get(key) for key in SCORES} for group in ("all", "clean", "leaked")
-            }
-            row |= {"seed": seed, "weights": sha256_file(folder / "models/model.safetensors")}
-            row |= {
-                "seconds": seconds,
-                "zip_to_confusion_s": _whole(result["seconds"], seconds),
-                "confusion": confusion(folder),
-            }
-            runs = found.setdefault(protocol, {"runs": []})["runs"]
-            runs[:] = [r for r in runs if r["seed"] != seed] + [row]
-            for group in ("all", "clean", "leaked"):
-                scored = [r[group]["accuracy"] for r in found[protocol]["runs"] if r[group]["n"]]
-                found[protocol][group] = _spread(scored) if scored else None
-            shutil.rmtree(folder)
+            runs = found.get(protocol, {"runs": []})["runs"]
+            if any(row["seed"] == seed for row in runs):
+                continue
+            left(args)
+            folder = copied(base, base.parent / f"{protocol}-{seed}", seed=seed, **{"split.protocol": protocol})
+            seconds = passed(AFTER, folder, args)
+            row = {"seed": seed, "zip_to_confusion_s": _whole(result["seconds"], seconds), "seconds": seconds}
+            found[protocol] = _summary([*runs, row | _scores(folder)])
             yield found
+            shutil.rmtree(folder)  # only now: its row is in the JSON
+
+
+def _scores(folder: Path) -> dict[str, Any]:
+    """Return the scores of a study that has been run, its confusion matrix, and the digest of its weights."""
+    metrics = json.loads((folder / "metrics/test.json").read_text())
+    row: dict[str, Any] = {group: {key: metrics[group].get(key) for key in SCORES} for group in GROUPS}
+    row |= {"weights": sha256_file(folder / "models/model.safetensors"), "confusion": confusion(folder)}
+    return row | {"starts": starts(folder)["starts"]}  # more than one: its seconds hold the start of a process again
+
+
+def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the runs, and mean and spread of the accuracy of each group of test images that is not empty."""
+    scored = {group: [row[group]["accuracy"] for row in runs if row[group]["n"]] for group in GROUPS}
+    return {"runs": runs} | {group: _spread(values) if values else None for group, values in scored.items()}
 
 
 def confusion(folder: Path) -> dict[str, int]:
@@ -281,68 +260,7 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": round(statistics.mean(values), 6), "deviation": round(deviation, 6), "n": len(values)}
 
 
-def _options(args: argparse.Namespace, precision: str, batch_size: int) -> argparse.Namespace:
-    """Return what train_throughput's functions want to know."""
-    return argparse.Namespace(
-        batch_size=batch_size, precision=precision, device=args.device, threads=2, compile=False, steps=args.steps
-    )
-
-
-def _measured(images: Images, precision: str, size: int, args: argparse.Namespace) -> dict[str, float]:
-    options = _options(args, precision, size)
-    runtime.exact(options.threads, options.precision)
-    ways = {"trainer": speed.project(images, options), "limit": speed.limit(images, options)}
-    turns: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(args.repeats + 1):
-        for name, way in ways.items():
-            measured = speed.turn(way, options.steps, options)
-            if number:
-                turns[name].append(measured)
-    medians = {name: round(statistics.median(each), 1) for name, each in turns.items()}
-    return medians | {"trainer_to_limit": round(medians["trainer"] / medians["limit"], 3)}
-
-
-@contextmanager
-def _kernels(free: bool, precision: runtime.Precision) -> Iterator[None]:
-    """Allow any kernel for the block, or only deterministic ones."""
-    runtime.exact(2, precision)
-    if free:
-        torch.use_deterministic_algorithms(False)
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
-    try:
-        yield
-    finally:
-        runtime.exact(2, precision)
-
-
-def _copy(base: Path, folder: Path, **values: Any) -> Path:
-    """Return a study with the same data and other parameters; raw data are linked, not copied."""
-    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("raw"))
-    (folder / "data/raw").symlink_to(base / "data/raw")
-    change(folder, **values)
-    return folder
-
-
-def _start(study: Path, steps: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).resolve()), "--train-in", str(study)]
-    environment = os.environ | {"BRAINMRI_CHECKPOINT_STEPS": steps}
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def _first_checkpoint(study: Path, process: subprocess.Popen[str]) -> float:
-    """Return the moment at which a run's first checkpoint lies there."""
-    while process.poll() is None and not list((study / ".checkpoints").rglob("*-*-*.safetensors")):
-        time.sleep(0.02)
-    return time.monotonic()
-
-
-def _ended(process: subprocess.Popen[str]) -> str:
-    """Wait for a training to end, and return what it said."""
-    said, _ = process.communicate()
-    if process.returncode:
-        raise InputError(f"a training of `determinism` failed: {said.strip()[-1000:]}")
-    return said
-
+MEASURES = {"throughput": throughput, "cost": cost, "determinism": determinism, "study": study}
 
 if __name__ == "__main__":
     try:

@@ -59,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--most", type=int, default=2000, help="images used, at most")
     parser.add_argument("--compile", action="store_true", help="torch.compile in (b) and (c)")
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results/train_throughput.json")
+    parser.set_defaults(params=ROOT / "params.yaml")  # gpu_study measures the recipe of its own study
     return parser.parse_args()
 
 
@@ -81,11 +82,13 @@ def listed(folder: Path, most: int) -> list[tuple[Path, int]]:
 
 
 def params(args: argparse.Namespace) -> Params:
-    """Return the default study's parameters with what was asked for on the command line."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    """Return a study's parameters with what was asked for; the step is the one that most of a run consists of."""
+    values = yaml.safe_load(args.params.read_text())
     values = {key: values[key] for key in Params.model_fields}
     values |= {"batch_size": args.batch_size, "precision": args.precision, "device": args.device}
-    values |= {"threads": args.threads, "epochs": 1000, "train": values["train"] | {"compile": args.compile}}
+    # smaller images at first, or frozen weights, would make (b) less work than (c)
+    whole = {"compile": args.compile, "size_schedule": [], "freeze_epochs": 0}
+    values |= {"threads": args.threads, "epochs": 1000, "train": values["train"] | whole}
     return Params.model_validate(values)
 
 
@@ -114,8 +117,9 @@ class UserLoop:
 
 def trainer(arrays: Images, args: argparse.Namespace) -> Trainer:
     torch.manual_seed(0)
-    model = network.build(int(arrays.labels.max()) + 1)
-    return Trainer(model, arrays, arrays, params(args), 0.2, 0.2)
+    chosen = params(args)
+    model = network.build(int(arrays.labels.max()) + 1, chosen.train.dropout)
+    return Trainer(model, arrays, arrays, chosen, 0.2, 0.2)
 
 
 def project(arrays: Images, args: argparse.Namespace) -> Steps:
@@ -123,9 +127,10 @@ def project(arrays: Images, args: argparse.Namespace) -> Steps:
     run = trainer(arrays, args)
     while True:
         rows = order.batches(len(arrays.images), args.batch_size, run.params.seed, run.progress.epoch)
+        labels = run.labels[torch.from_numpy(rows).to(run.device)]
         loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
         for step, batch in enumerate(run._batches(rows)):
-            loss_sum += run._step(batch, run.labels[torch.from_numpy(rows[step]).to(run.device)], step)
+            loss_sum += run._step(batch, labels[step], step)
             if run.device.type == "cpu":
                 bool(torch.isfinite(loss_sum))
             yield
@@ -149,13 +154,14 @@ def fixed_step(run: Trainer, x: torch.Tensor, labels: torch.Tensor) -> None:
     run.network.train()
     with runtime.autocast(run.device, run.params.precision):
         output = run.forward(x)
-    loss = F.cross_entropy(output.float(), labels, label_smoothing=run.params.train.label_smoothing)
+    smoothing = run.params.train.label_smoothing
+    loss = F.cross_entropy(output.float(), labels, run.class_weights, label_smoothing=smoothing)
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(loss).backward()
     run.scaler.step(run.optimizer)
     run.scaler.update()
     if run.average:
-        run.average.update(run.network, run.params.train.ema_decay)
+        run.average.update(run.params.train.ema_decay)
 
 
 def prepared(files: list[tuple[Path, int]], size: int) -> Images:

@@ -1,42 +1,241 @@
-"""bench/gpu_study.py, on a CPU and phantoms: that its parts work and its errors are one line."""
+"""bench/gpu_study.py, on a CPU and phantoms: that its parts work, that calls add up, and its errors are one line."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
 from conftest import ROOT
+from training import Small, chosen, make_study, pictures
+
+from stages.files import InputError
 
 SCRIPT = ROOT / "bench/gpu_study.py"
 PHANTOMS = ["train_per_class=8", "test_per_class=4", "copies={byte: 1, recoded: 1, contrast: 1, mirrored: 1}"]
 SMALL = ["--device", "cpu", "--precision", "fp32", "--size", "32", "--epochs", "1", "--short-epochs", "1"]
-SMALL += ["--batch-size", "8", "--batch-sizes", "8", "--steps", "1", "--repeats", "1", "--seeds", "1", "--kills", "1"]
-SMALL += ["--set", *(f"fetch.phantom.{each}" for each in PHANTOMS), "split.val_fraction=0.25"]
+SMALL += ["--batch-size", "8", "--steps", "1", "--repeats", "1", "--seeds", "1", "--checkpoint-steps", "1"]
+SMALL += ["--set", *(f"fetch.phantom.{each}" for each in PHANTOMS), "split.val_fraction=0.25", "evaluate.bootstrap=0"]
 
 
-def gpu_study(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def study() -> Any:
+    """The script as a module; it puts `bench` before all else on sys.path, which no other test should see."""
+    before = sys.path.copy()
+    sys.path.append(str(ROOT / "bench"))
+    module = importlib.import_module("gpu_study")
+    sys.path[:] = before
+    return module
+
+
+@pytest.fixture
+def asked(study: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The arguments of a command line."""
+
+    def parsed(*words: str) -> argparse.Namespace:
+        monkeypatch.setattr(sys, "argv", ["gpu_study", *SMALL, *words])
+        return study.arguments()
+
+    return parsed
+
+
+def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), *words]
-    return subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=500)
+    return subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=1500)
 
 
-def test_a_run_alone_again_and_killed_has_one_digest_and_is_written_down(tmp_path: Path):
-    done = gpu_study(tmp_path, *SMALL, "--parts", "determinism,throughput", "--out", str(tmp_path / "out.json"))
+@pytest.mark.slow
+def test_every_part_runs_and_a_second_call_adds_without_repeating(tmp_path: Path):
+    words = [*SMALL, "--out", str(tmp_path / "out.json"), "--scratch", str(tmp_path / "scratch")]
+    done = call(tmp_path, *words, "--batch-sizes", "8", "--kills", "2")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "out.json").read_text())
-    assert len(set(found["determinism"]["alone"])) == 1
-    assert (found["determinism"]["kills"], found["determinism"]["same_after_kill"]) == (1, 1)
-    assert found["throughput"]["fp32, batch 8"]["trainer"] > 0
-    assert found["environment"]["cpu"] and "study" not in found
+    first = json.loads((tmp_path / "out.json").read_text())
+    assert first["throughput"]["fp32, batch 8"]["trainer"] > 0 and "share_lost" in first["cost"]
+    assert len(first["determinism"]["alone"]) == 2 and len(set(first["determinism"]["alone"])) == 1
+    assert first["determinism"]["kills"] == first["determinism"]["same_after_kill"] == 2
+    assert [row["seed"] for row in first["study"]["leak_free"]["runs"]] == [0]
+    assert first["study"]["published"]["all"]["n"] == 1 and first["environments"][0]["cpu"]
+
+    done = call(tmp_path, *words, "--batch-sizes", "8", "64", "--kills", "2")
+    assert done.returncode == 0, done.stderr
+    second = json.loads((tmp_path / "out.json").read_text())
+    assert "more than the" in second["throughput"].pop("fp32, batch 64")["failed"]
+    assert second == first
 
 
-def test_mistakes_are_one_line_and_nothing_is_written(tmp_path: Path):
+def test_a_figure_that_is_there_is_not_measured_again(study: Any, asked: Any, tmp_path: Path):
+    base = make_study(tmp_path / "base")
+    first: dict[str, Any] = {}
+    for part in ("throughput", "cost"):
+        for found in getattr(study, part)(base, asked("--batch-sizes", "8", "64"), first):
+            first[part] = json.loads(json.dumps(found))
+    assert first["throughput"]["fp32, batch 8"]["limit"] > 0 and first["cost"]["free"] > 0
+    assert first["throughput"]["fp32, batch 64"] == {
+        "failed": "InputError: batch_size = 64 is more than the 25 training images"
+    }
+    assert not list(study.throughput(base, asked("--batch-sizes", "64", "8"), first))
+    assert not list(study.cost(base, asked(), first))
+
+
+def test_speed_is_that_of_the_studys_own_recipe(study: Any, asked: Any, tmp_path: Path):
+    schedule = {"train.size_schedule": [[0.0, 16]], "train.freeze_epochs": 1}
+    base = make_study(tmp_path / "base", **schedule, **{"train.dropout": 0.5, "augment.rotate": 3, "threads": 1})
+    options = sys.modules["gpu_speed"]._options(base, asked(), "fp32", 8, True)
+    found = sys.modules["gpu_speed"].speed.params(options)
+    assert (found.train.dropout, found.augment.rotate, found.threads, found.batch_size) == (0.5, 3, 1, 8)
+    assert (found.train.compile, found.train.size_schedule, found.train.freeze_epochs) == (True, [], 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "compiled", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), False, "OutOfMemoryError: CUDA out of memory"),
+        (ValueError("no\n compiler"), True, "ValueError: no compiler"),
+        (ValueError("a mistake"), False, None),
+    ],
+)
+def test_short_memory_and_a_failed_compile_are_rows_and_a_mistake_is_not(
+    study: Any, error: Exception, compiled: bool, said: str | None
+):
+    def fails(*_: Any) -> dict[str, float]:
+        raise error
+
+    options = argparse.Namespace(batch_size=8, compile=compiled, device="cpu")
+    if said is None:
+        with pytest.raises(ValueError, match="a mistake"):
+            sys.modules["gpu_speed"]._attempted(fails, pictures(8), options)
+    else:
+        assert sys.modules["gpu_speed"]._attempted(fails, pictures(8), options) == {"failed": said}
+
+
+def test_kills_go_on_from_those_in_the_json(study: Any, asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[int] = []
+
+    def alone(_base: Path, _args: Any, digests: list[str]) -> dict[str, Any]:
+        return {"alone": [*digests, "same"], "first_checkpoint_s": 1.0, "whole_s": 2.0}
+
+    def kill(_base: Path, _args: Any, found: dict[str, Any]) -> None:
+        made.append(found["attempts"])
+        found["kills"] += 1
+        found["attempts"] += 1
+
+    monkeypatch.setattr(study, "_alone", alone)
+    monkeypatch.setattr(study, "_attempt_a_kill", kill)
+    base = make_study(tmp_path / "base")
+    result: dict[str, Any] = {}
+    for kills in ("2", "3", "3"):
+        for found in study.determinism(base, asked("--kills", kills), result):
+            result["determinism"] = json.loads(json.dumps(found))
+    assert made == [0, 1, 2] and result["determinism"]["alone"] == ["same", "same"]
+    result["determinism"]["causes"] = "other"
+    assert next(study.determinism(base, asked("--kills", "3"), result))["kills"] == 0
+
+
+def test_seeds_are_added_to_those_in_the_json(study: Any, asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[str] = []
+
+    def scores(folder: Path) -> dict[str, Any]:
+        made.append(folder.name)
+        return {group: {"n": 1, "accuracy": 0.5} for group in study.GROUPS}
+
+    monkeypatch.setattr(study, "passed", lambda *_: {"train": 1.0})
+    monkeypatch.setattr(study, "_scores", scores)
+    base = make_study(tmp_path / "base")
+    result: dict[str, Any] = {"seconds": {"fetch": 1.0, "verify": 2.0}}
+    for seeds in ("1", "2"):
+        for found in study.study(base, asked("--seeds", seeds), result):
+            result["study"] = json.loads(json.dumps(found))
+    assert made == ["published-0", "leak_free-0", "published-1", "leak_free-1"]
+    assert result["study"]["published"]["all"] == {"mean": 0.5, "deviation": 0.0, "n": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_stage_that_has_run_in_the_scratch_folder_is_not_run_again(
+    study: Any, asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[str] = []
+
+    def run(stage: str, *_: Any) -> float:
+        if stage == "prepare" and "prepare" not in made:
+            made.append(stage)
+            raise study.TimeUp
+        made.append(stage)
+        return 1.0
+
+    monkeypatch.setattr(sys.modules["gpu_runs"], "run", run)
+    with pytest.raises(study.TimeUp):
+        study.prepared(tmp_path, asked())
+    folder = study.prepared(tmp_path, asked())
+    assert made == ["fetch", "verify", "prepare", "prepare", "backbone"]
+    assert study.prepared(tmp_path, asked()) == folder and len(made) == 5
+    assert study.prepared(tmp_path, asked("--lr", "0.1")) != folder and len(made) == 9
+
+
+def test_a_checkpoint_is_written_only_when_it_is_due(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trainer = sys.modules["gpu_runs"].SparingTrainer(Small(), pictures(16), pictures(8), chosen(epochs=2), 0.2, 0.2)
+    trainer.store = sys.modules["gpu_runs"].Sparing(tmp_path, "0" * 64)
+    trainer.fit(trainer.store)
+    assert trainer.state() == {} and trainer.store.last() is None
+    trainer.store.saved -= study.SAVE_EVERY
+    trainer.store.save(trainer.state(), trainer.progress)
+    assert trainer.store.last() == "epoch 3, 0 steps done" and trainer.state() == {}
+    assert study.starts(tmp_path)["starts"] == 1 and study.starts(tmp_path)["seconds"] > 0
+    monkeypatch.setenv("BRAINMRI_CHECKPOINT_STEPS", "1")
+    assert trainer.state()
+    assert (
+        sys.modules["gpu_runs"].Sparing(tmp_path, "0" * 64).newest()[1].epoch == 2
+        and study.starts(tmp_path)["starts"] == 2
+    )
+
+
+def test_the_time_that_is_left_ends(study: Any, asked: Any):
+    assert study.left(asked()) is None
+    assert 0 < study.left(asked("--minutes", "1")) <= 60
+    for minutes, needed in (("0", 0.0), ("1", 61.0)):
+        with pytest.raises(study.TimeUp):
+            study.left(asked("--minutes", minutes), needed)
+
+
+def test_what_is_carried_on_the_path_reaches_the_stages(study: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", f"/carried{os.pathsep}/more")
+    assert sys.modules["gpu_runs"].variables(A="1")["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/carried", "/more"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert sys.modules["gpu_runs"].variables()["PYTHONPATH"] == str(ROOT)
+
+
+def test_figures_of_other_settings_are_not_mixed(study: Any, asked: Any, tmp_path: Path):
+    out = tmp_path / "out.json"
+    begun = study.so_far(asked("--out", str(out)))
+    out.write_text(json.dumps(begun | {"cost": {}}))
+    more = ["--seeds", "9", "--kills", "9", "--minutes", "1", "--batch-sizes", "4"]
+    same = study.so_far(asked("--out", str(out), *more))
+    assert same == begun | {"cost": {}} and "20 s" in begun["settings"]["checkpoints"]
+    with pytest.raises(InputError, match=r"holds figures with lr = 0\.001, not 0\.1: choose another --out"):
+        study.so_far(asked("--out", str(out), "--lr", "0.1"))
+    out.write_text(json.dumps({"settings": begun["settings"] | {"recipe": "of another params.yaml"}}))
+    with pytest.raises(InputError, match=r"holds figures with recipe = of another"):
+        study.so_far(asked("--out", str(out)))
+
+
+def test_mistakes_are_one_line_and_nothing_is_written(
+    study: Any, asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = ["--out", str(tmp_path / "out.json")]
     for words, said in {
-        ("--device", "cpu", "--parts", "coffee"): "--parts has 'coffee'",
-        ("--device", "cpu", "--set", "train.none=1"): "params.yaml has no such key",
-        ("--device", "cpu", "--source", str(tmp_path / "none.zip")): "none.zip",
+        ("--parts", "coffee"): "--parts has 'coffee'",
+        ("--set", "train.none=1"): "train.none: params.yaml has no such key",
+        ("--set", "no.such=1"): "no.such: params.yaml has no such key",
     }.items():
-        done = gpu_study(tmp_path, *words, "--out", str(tmp_path / "out.json"))
-        assert done.returncode == 1 and said in done.stderr and done.stderr.startswith("gpu_study: "), done.stderr
-        assert not (tmp_path / "out.json").exists()
+        monkeypatch.setattr(sys, "argv", ["gpu_study", "--device", "cpu", *words, *out])
+        with pytest.raises(InputError, match=said):
+            study.main()
+    done = call(tmp_path, "--device", "cpu", "--source", str(tmp_path / "none.zip"), *out)
+    assert done.returncode == 1 and "none.zip" in done.stderr and done.stderr.startswith("gpu_study: "), done.stderr
+    assert not (tmp_path / "out.json").exists()

@@ -1,0 +1,268 @@
+"""Studies without DVC, for gpu_study: a folder, its stages in processes of their own, a training that can be cut.
+
+`python bench/gpu_runs.py FOLDER` trains in a study's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import stages  # noqa: I001, F401  it pins the instruction set before torch is loaded
+
+import pandas as pd
+import torch
+import yaml
+
+from ablation import arrays
+from stages import params, provenance, runtime
+from stages.backbone import network
+from stages.files import InputError, write_csv, write_json
+from stages.train.checkpoint import Progress, Store, every_steps, fingerprint
+from stages.train.loop import Images, Trainer
+from stages.train.schema import Params
+
+ROOT = Path(__file__).parent.parent
+CODE = sorted((ROOT / "stages").rglob("*.py"))
+BEFORE = ["fetch", "verify", "prepare", "backbone"]  # once for all parts
+SAVE_EVERY = 20.0  # seconds between two checkpoints of a training: one is 377 MB, and on a GPU an epoch takes seconds
+
+
+class TimeUp(Exception):
+    """--minutes are used up."""
+
+
+def left(args: argparse.Namespace, needed: float = 0.0) -> float | None:
+    """Return the seconds that are left of --minutes, None without a limit; TimeUp where they are not enough."""
+    if args.until is None:
+        return None
+    seconds = args.until - time.monotonic()
+    if seconds <= needed:
+        raise TimeUp
+    return seconds
+
+
+def hardware(device: str) -> str:
+    """Return the name of what trains: figures of two of them are never mixed."""
+    return torch.cuda.get_device_name() if device == "cuda" else provenance.cpu()
+
+
+def recipe(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of the study: those of its params.yaml with what was asked for."""
+    name = "params.yaml" if args.source == "phantom" else "studies/nickparvar/params.yaml"
+    values: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    change(values, root=str(ROOT), device=args.device, precision=args.precision, image_size=args.size)
+    change(values, epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, **{"train.size_schedule": []})
+    change(values, **{key: yaml.safe_load(value) for key, _, value in (each.partition("=") for each in args.set)})
+    return values
+
+
+def change(values: dict[str, Any], **changes: Any) -> None:
+    """Change keys of a study's parameters; dots lead into groups."""
+    for key, value in changes.items():
+        group, _, name = key.rpartition(".")
+        target: Any = values
+        for part in group.split(".") if group else []:
+            target = target.get(part) if isinstance(target, dict) else None
+        if not isinstance(target, dict) or name not in target:
+            raise InputError(f"--set {key}: params.yaml has no such key")
+        target[name] = value
+
+
+def prepared(scratch: Path, args: argparse.Namespace) -> Path:
+    """Run all stages before train in a new study, where the same has not been done in `scratch` already; return it."""
+    values = recipe(args)
+    inputs = [args.source] if Path(args.source).is_file() else []
+    made_of = fingerprint([values, str(Path(args.source).resolve())], inputs, CODE, args.device)
+    folder = scratch / made_of[:16] / "base"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    shutil.copy(ROOT / "studies/nickparvar/files.sha256", folder)
+    passed(BEFORE, folder, args)
+    return folder
+
+
+def passed(names: list[str], folder: Path, args: argparse.Namespace) -> dict[str, float]:
+    """Run those of the stages that have not run in this folder yet; return the seconds of each."""
+    path = folder / "seconds.json"
+    seconds = json.loads(path.read_text()) if path.is_file() else {}
+    for stage in names:
+        if stage not in seconds:
+            seconds[stage] = run(stage, folder, args)
+            write_json(path, seconds)
+    return seconds
+
+
+def run(stage: str, folder: Path, args: argparse.Namespace) -> float:
+    """Run a stage in a process of its own, as DVC does; return its seconds, those of a cut training before it too."""
+    source = {} if args.source == "phantom" else {"BRAINMRI_SOURCE": str(Path(args.source).resolve())}
+    command, before = [sys.executable, "-m", f"stages.{stage}"], 0.0
+    if stage == "train":  # its own shell writes the curves by dvclive
+        command, before = training_command(folder), starts(folder)["seconds"]
+    begun, limit = time.perf_counter(), left(args)
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=variables(**source), text=True, capture_output=True, timeout=limit
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeUp from None
+    if done.returncode:
+        raise InputError(f"stage {stage} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+    return round(before + time.perf_counter() - begun, 1)
+
+
+def variables(**more: str) -> dict[str, str]:
+    """Return the environment of a stage: this code first on PYTHONPATH, then what the caller carries there."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | more
+
+
+def training_command(folder: Path) -> list[str]:
+    return [sys.executable, str(Path(__file__).resolve()), str(folder)]
+
+
+def copied(base: Path, folder: Path, **values: Any) -> Path:
+    """Make a study with the same data and other parameters, if it is not there; raw data are linked, not copied."""
+    if folder.is_dir():
+        return folder
+    half = emptied(folder.with_name(f"{folder.name}.part"))
+    shutil.copytree(base, half, ignore=shutil.ignore_patterns("raw", "seconds.json"))
+    (half / "data/raw").symlink_to(base / "data/raw")
+    chosen = yaml.safe_load((half / "params.yaml").read_text())
+    change(chosen, **values)
+    (half / "params.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False))
+    return half.rename(folder)
+
+
+def emptied(folder: Path) -> Path:
+    """Remove what a call that was cut left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def training(folder: Path, steps: int) -> Iterator[subprocess.Popen[str]]:
+    """Start a training that saves every so many steps; at the end of the block it is killed, if it still runs."""
+    environment = variables(BRAINMRI_CHECKPOINT_STEPS=str(steps))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(training_command(folder), env=environment, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def first_checkpoint(folder: Path, process: subprocess.Popen[str], args: argparse.Namespace) -> float:
+    """Return the moment at which a run's first checkpoint lies there."""
+    while process.poll() is None and not list((folder / ".checkpoints").rglob("*-*-*.safetensors")):
+        left(args)
+        time.sleep(0.02)
+    return time.monotonic()
+
+
+def ended(process: subprocess.Popen[str], args: argparse.Namespace) -> str:
+    """Wait for a training to end, and return what it said."""
+    try:
+        said, _ = process.communicate(timeout=left(args))
+    except subprocess.TimeoutExpired:
+        raise TimeUp from None
+    if process.returncode:
+        raise InputError(f"a training of `determinism` failed: {said.strip()[-1000:]}")
+    return said
+
+
+def enough(images: Images, batch_size: int) -> None:
+    if batch_size > len(images.images):
+        raise InputError(f"batch_size = {batch_size} is more than the {len(images.images)} training images")
+
+
+def causes(folder: Path) -> str:
+    """Return the fingerprint of all that the bits of a study's training depend on."""
+    chosen = params.load(Params, folder / "params.yaml")
+    names = ["data/prepared/train.npy", "data/prepared/val.npy", "data/prepared/index.csv", "models/init.safetensors"]
+    inputs = [folder / name for name in names]
+    return fingerprint(chosen.model_dump(mode="json"), inputs, CODE, hardware(chosen.device))
+
+
+def starts(folder: Path) -> dict[str, Any]:
+    """Return how often a study's training was started, and its seconds up to its last checkpoint."""
+    path = folder / "starts.json"
+    return json.loads(path.read_text()) if path.is_file() else {"starts": 0, "seconds": 0.0}
+
+
+class Sparing(Store):
+    """A store that saves only when it is `due`, and keeps count of a training's starts and seconds."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        super().__init__(folder / ".checkpoints", fingerprint)
+        self.study, self.begun, self.saved = folder, time.monotonic(), time.monotonic()
+        self.earlier = starts(folder)
+        self._count(self.earlier["seconds"])
+
+    def due(self) -> bool:
+        return every_steps() > 0 or time.monotonic() - self.saved >= SAVE_EVERY
+
+    def save(self, tensors: dict[str, torch.Tensor], progress: Progress) -> None:
+        """Save, unless nothing was handed over, see `SparingTrainer`."""
+        if not tensors:
+            return
+        super().save(tensors, progress)
+        self.saved = time.monotonic()
+        seconds = self.earlier["seconds"] + self.saved - self.begun
+        self._count(seconds)
+
+    def remove(self) -> None:
+        super().remove()
+        self._count(0.0)  # a training that is made again now begins at the beginning
+
+    def _count(self, seconds: float) -> None:
+        write_json(self.study / "starts.json", {"starts": self.earlier["starts"] + 1, "seconds": seconds})
+
+
+class SparingTrainer(Trainer):
+    """Does not copy its state to the CPU where its store would not save it."""
+
+    store: Sparing
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return super().state() if self.store.due() else {}
+
+
+def train() -> None:
+    """Do what the train stage does in a study's folder, less dvclive; checkpoints lie in `.checkpoints`."""
+    chosen = params.load(Params)
+    runtime.exact(chosen.threads, chosen.precision)
+    tensors, meta = network.read_tensors("models/init.safetensors")[0], network.load("models/init.safetensors")[1]
+    images, val = arrays(Path())
+    enough(images, chosen.batch_size)
+    model = network.build(len(meta.classes), chosen.train.dropout)
+    network.fit(model, tensors, "models/init.safetensors")
+    trainer = SparingTrainer(model, images, val, chosen, meta.mean, meta.std)
+    with runtime.only_one("training.lock"):  # a call that was cut may have left its training running
+        store = trainer.store = Sparing(Path.cwd(), causes(Path()))
+        if found := store.newest():
+            trainer.restore(*found)
+            print(f"resumed at step {trainer.progress.epoch * trainer.steps + trainer.progress.step}", flush=True)
+        outcome = trainer.fit(store)
+        network.save("models/model.safetensors", outcome, meta)
+        history = pd.DataFrame(trainer.progress.history)
+        write_csv("models/curves/history.csv", history[["epoch", "lr", "train_loss", "val_loss", "val_accuracy"]])
+        store.remove()
+
+
+if __name__ == "__main__":
+    os.chdir(sys.argv[1])
+    try:
+        train()
+    except InputError as error:
+        sys.exit(f"gpu_study: {error}")
