@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if page := config.getoption("--reliability"):
         config.pluginmanager.register(Reliability(page))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Hold a case of docs/reliability.md to its limits; a fixture's teardown would fail beside the case, not as it."""
+    from faulting import limits
+
+    marker = item.get_closest_marker("fault")
+    if marker is None:
+        return (yield)
+    with limits(marker):
+        return (yield)
 
 
 def set_params(folder: Path, **changes: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +31,13 @@ class Done(NamedTuple):
     status: int
     out: str
     err: str
-    peak_gib: float  # of it and of the processes that it waited for
+    peak_gib: float  # of the largest among it and the processes that it waited for
 
 
 def run(
     words: list[str], folder: Path, prefix: tuple[str, ...] = (), file_bytes: int | None = None, **environment: str
 ) -> Done:
-    """Run a command in `folder`; killed, and a failure, after LIMIT_S seconds.
+    """Run a command in `folder`; a failure where it takes more than LIMIT_S seconds, when it is killed, or LIMIT_GIB.
 
     `file_bytes` limits the size of any file that it writes: what a full disk looks like from within.
     """
@@ -55,15 +57,32 @@ def run(
             stderr=err,
             stdin=subprocess.DEVNULL,
             preexec_fn=limit,
+            start_new_session=True,
         )
-        late = threading.Timer(LIMIT_S, child.kill)
-        late.start()
-        _, status, usage = os.wait4(child.pid, 0)
-        late.cancel()
+        late = threading.Event()
+        timer = threading.Timer(LIMIT_S, lambda: (late.set(), end_all(child.pid)))
+        timer.start()
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            end_all(child.pid)
+            raise
+        finally:
+            timer.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
-        return Done(child.returncode, out.read(), err.read(), usage.ru_maxrss / 2**20)
+        # at fork a child has what this process had, so this is at least that: never less than the command's own peak
+        done = Done(child.returncode, out.read(), err.read(), usage.ru_maxrss / 2**20)
+    assert not late.is_set(), f"{' '.join(words)} took longer than {LIMIT_S} s: {done.out[-2000:]}{done.err[-2000:]}"
+    assert done.peak_gib < LIMIT_GIB, f"{' '.join(words)} took {done.peak_gib:.2f} GiB"
+    return done
+
+
+def end_all(session: int) -> None:
+    """Kill a process that leads a session, and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
 
 
 def stage(name: str, folder: Path, **options: object) -> Done:
@@ -77,7 +96,6 @@ def refused(done: Done, *said: str) -> str:
     assert done.status == 1, f"status {done.status}: {done.err}"
     assert "Traceback" not in done.err and len(lines) == 1, done.err
     assert all(part in lines[0] for part in said), lines[0]
-    assert done.peak_gib < LIMIT_GIB
     return lines[0]
 
 
@@ -101,16 +119,51 @@ def differing(before: dict[str, bytes | str], after: dict[str, bytes | str]) -> 
 
 
 @contextmanager
-def in_time(seconds: int = LIMIT_S) -> Iterator[None]:
-    """Fail where the block takes longer."""
+def in_time(seconds: float = LIMIT_S) -> Iterator[None]:
+    """Fail where the block takes longer. Blocks may stand inside one another: each keeps its own limit."""
 
     def late(_signal: int, _frame: object) -> None:
-        pytest.fail(f"took longer than {seconds} s")
+        pytest.fail(f"took longer than {seconds:g} s")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    handler = signal.signal(signal.SIGALRM, late)
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    begun = time.monotonic()
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        left = outer - (time.monotonic() - begun)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
+
+
+@contextmanager
+def in_memory(gib: float = LIMIT_GIB) -> Iterator[None]:
+    """Fail where the block took more than `gib` of this process, or of one that ended meanwhile and was waited for.
+
+    What the tests before it left in this process, over a gigabyte of libraries and studies, is not counted.
+    """
+    others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    with contextlib.suppress(OSError):  # where it cannot be reset, only what goes beyond the peak so far is seen
+        Path("/proc/self/clear_refs").write_text("5")
+    before = peak_gib()
+    yield
+    took = peak_gib() - before
+    assert took < gib, f"took {took:.2f} GiB"
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of all so far: it can only grow
+    assert largest == others or largest / 2**20 < gib, f"a command took {largest / 2**20:.2f} GiB"
+
+
+def peak_gib() -> float:
+    """Return this process's peak of resident memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
+
+
+def limits(marker: pytest.Mark) -> contextlib.ExitStack:
+    """Return a context with the limits of a case marked `fault(kind, commands=1)`: LIMIT_S a command, and LIMIT_GIB."""
+    both = contextlib.ExitStack()
+    both.enter_context(in_memory())
+    both.enter_context(in_time(LIMIT_S * marker.kwargs.get("commands", 1)))
+    return both

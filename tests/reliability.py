@@ -1,6 +1,7 @@
 """docs/reliability.md: how many cases of each kind of fault and hostile input were tried, and how each came out.
 
-A test marked `fault("kind")` is a case; one that tries many says how many with `record_property("cases", n)`.
+A test marked `fault("kind")` is a case; one that tries many says how many with `record_property("cases", n)`, and
+one made of several commands with `fault("kind", commands=n)`: it has 30 s for each (`limits` in faulting.py).
 `make faults` runs them all and writes the page; a run of some of them replaces the rows of the kinds that it tried.
 """
 
@@ -17,9 +18,16 @@ HEAD = """# Faults and hostile input: what was tried
 
 Written by `make faults` (`pytest --reliability`). A case is handled where it ends within 30 s and 2 GiB, in a right
 result or one line that says what, where and what to do; leaves no output lost, torn or wrong, and nothing outside the
-study's folder; and where the next run succeeds without cleaning by hand. A killed stage may leave a `.part` beside its
-outputs, which Git and DVC ignore; it stays where DVC then restores the output instead of running the stage again.
-What stops what is in [security.md](security.md).
+study's folder; and where the next run succeeds without cleaning by hand.
+
+Both limits are enforced, on the tests themselves and on what they start: 2 GiB is the peak of any one process. A case
+made of several commands has 30 s for each: a stage that fails and then succeeds, two at once, killed and run again, and
+inputs at random (30 s an input). A `dvc repro` of all stages and an experiment in a queue count as as many commands as
+there are stages. No case is exempt.
+
+A `.part` that a killed stage leaves beside its outputs, which Git and DVC ignore, is removed the next time that the
+stage runs; until then it stays where DVC restores the output from its cache instead. What stops what is in
+[security.md](security.md).
 """
 
 
@@ -39,13 +47,14 @@ class Reliability:
         outcome = yield
         report = outcome.get_result()
         marker = item.get_closest_marker("fault")
-        if marker is None or not (report.when == "call" or (report.when == "setup" and not report.passed)):
+        if marker is None or (report.when != "call" and report.passed):
             return
         kind, cases = marker.args[0], int(dict(item.user_properties).get("cases", 1))
         if report.skipped:
             self.skipped[kind] += cases
             return
-        self.tried[kind] += cases
+        if report.when != "teardown":  # it was counted when it was called; what it leaves behind may still be wrong
+            self.tried[kind] += cases
         if report.failed:
             self.wrong[kind] += 1
 

@@ -83,6 +83,51 @@ def test_a_queued_experiment_runs_in_the_background(clone: Path):
     assert sh(clone, "git", "status", "--porcelain") == "", "the workspace is not touched"
 
 
+@pytest.fixture(scope="module")
+def study(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study in a clone of the clone, never run: its first experiment runs all of it."""
+    another = tmp_path_factory.mktemp("study") / "repository"
+    sh(clone, "git", "clone", "-q", str(clone), str(another))
+    clone, folder = another, another / "studies/tiny"
+    folder.mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(clone / name, folder)
+    set_params(folder, root="../..")
+    (folder / ".gitignore").write_text("/data/\n/models/*\n!/models/MODEL_CARD.md\n/logs/\n/report/\n")
+    sh(clone, "git", "add", "-A")
+    sh(clone, "git", "commit", "-qm", "another study")
+    return folder
+
+
+def test_an_experiment_queued_in_a_study_runs_that_studys_pipeline(study: Path):
+    sh(study, "dvc", "exp", "run", "--queue", "-S", "seed=3", "--name", "in-the-study")
+    sh(study, "dvc", "queue", "start")
+    until = time.monotonic() + 400
+    while "Success" not in (status := sh(study, "dvc", "queue", "status")).partition("in-the-study")[2].split("\n")[0]:
+        assert "Failed" not in status and time.monotonic() < until, status
+        time.sleep(2)
+    refs = sh(study, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    (made,) = [ref for ref in refs if ref.endswith("/in-the-study")]
+    changed = sh(study, "git", "diff", "--name-only", "HEAD", made).split()
+    assert "studies/tiny/metrics/test.json" in changed and "metrics/test.json" not in changed
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a training run, killed and resumed", commands=12)
+def test_an_experiment_killed_in_its_temporary_workspace_goes_on_in_another(study: Path):
+    words = ["dvc", "exp", "run", "--temp", "-S", "seed=5", "-S", "epochs=10"]
+    checkpoints = study.parent.parent / ".dvc/cache/checkpoints"
+    running = subprocess.Popen(words, cwd=study, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 300
+    while not list(checkpoints.rglob("000001-*.safetensors")):
+        assert running.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    time.sleep(1)  # in which the trainer sees that it is alone
+    assert "going on from a checkpoint at epoch" in sh(study, *words)
+
+
 def test_metrics_diff_between_branches_shows_the_change(clone: Path):
     sh(clone, "git", "checkout", "-qb", "hotter")
     text = (clone / "params.yaml").read_text()
@@ -94,6 +139,7 @@ def test_metrics_diff_between_branches_shows_the_change(clone: Path):
     assert "diff" in rows["metrics/test.json"]["all.log_loss"]
     assert "0.01" in sh(clone, "dvc", "exp", "show", "--csv")
     assert "index.html" in sh(clone, "dvc", "plots", "diff", "main")
+    assert "index.html" in sh(clone, "dvc", "plots", "show")
     sh(clone, "git", "checkout", "-q", "main")
     sh(clone, "dvc", "checkout", "-q", "dvc.yaml")
 

@@ -66,7 +66,7 @@ def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
         {"all": group, "clean": group, "leaked": {"n": 0}}, CLASSES, {"accuracy": 0.9886, "sensitivity.glioma": 0.97}
     )
     assert "There is no leaked test image" in html
-    assert "0.9886" in html and "0.7500 [0.3000, 0.9500]" in html and "0.9700" in html
+    assert "0.9886" in html and "0.7500 <small>[0.3000, 0.9500]</small>" in html and "0.9700" in html
 
 
 def test_names_cannot_become_markup():

@@ -337,7 +337,7 @@ def fresh(alone: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.fault("a training run, killed and resumed")
+@pytest.mark.fault("a training run, killed and resumed", commands=5)
 def test_a_run_killed_three_times_ends_with_the_bits_of_one_left_alone(alone: Path, tmp_path: Path):
     study = fresh(alone, tmp_path / "another folder")
     run = start(study)
@@ -359,7 +359,7 @@ def test_a_run_killed_three_times_ends_with_the_bits_of_one_left_alone(alone: Pa
     assert outputs(study) == outputs(alone)
 
 
-@pytest.mark.fault("a training run, killed and resumed")
+@pytest.mark.fault("a training run, killed and resumed", commands=41)
 @pytest.mark.slow
 def test_runs_killed_at_20_random_moments_all_end_with_the_bits_of_one_left_alone(
     alone: Path, tmp_path: Path, record_property

@@ -14,8 +14,10 @@ from conftest import STAGES, TINY, set_params
 from faulting import differing, listing, run
 from test_killed_stages import dvc_environment, locked, repository  # noqa: F401
 
+RATES = ["0.01", "0.001", "0.0001"]
 
-@pytest.mark.fault("two runs at once")
+
+@pytest.mark.fault("two runs at once", commands=3 * len(STAGES))
 def test_two_repros_on_one_clone_end_with_the_outputs_of_one(repository: Path):  # noqa: F811
     expected, files = locked(repository), listing(repository / "metrics")
     words = ["dvc", "repro", "--force"]
@@ -32,7 +34,7 @@ def test_two_repros_on_one_clone_end_with_the_outputs_of_one(repository: Path): 
     assert locked(repository) == expected and differing(files, listing(repository / "metrics")) == []
 
 
-@pytest.mark.fault("two runs at once")
+@pytest.mark.fault("two runs at once", commands=3)
 @pytest.mark.parametrize(
     "name",
     [
@@ -56,7 +58,7 @@ def test_a_stage_twice_at_once_ends_with_the_outputs_of_one(tiny_study: Path, tm
 
 
 @pytest.mark.slow
-@pytest.mark.fault("two runs at once")
+@pytest.mark.fault("two runs at once", commands=(1 + len(RATES)) * len(STAGES))
 def test_a_queue_with_two_workers_gives_each_experiment_its_own_outputs(tmp_path: Path):
     root = Path(__file__).parents[2]
     clone = tmp_path / "clone"
@@ -67,8 +69,7 @@ def test_a_queue_with_two_workers_gives_each_experiment_its_own_outputs(tmp_path
     run_dvc = lambda *words: subprocess.run(  # noqa: E731
         ["dvc", *words], cwd=clone, env=dvc_environment(), capture_output=True, text=True, timeout=600
     )
-    rates = ["0.01", "0.001", "0.0001"]
-    for rate in rates:
+    for rate in RATES:
         assert run_dvc("exp", "run", "--queue", "-S", f"lr={rate}").returncode == 0
     assert run_dvc("queue", "start", "-j", "2").returncode == 0
     end = time.monotonic() + 500
@@ -81,4 +82,4 @@ def test_a_queue_with_two_workers_gives_each_experiment_its_own_outputs(tmp_path
         for experiment in row.get("experiments") or []:
             data = experiment["revs"][0]["data"]
             found[str(data["params"]["params.yaml"]["data"]["lr"])] = data["outs"]["models/model.safetensors"]["hash"]
-    assert sorted(found) == sorted(rates) and len(set(found.values())) == len(rates)
+    assert sorted(found) == sorted(RATES) and len(set(found.values())) == len(RATES)

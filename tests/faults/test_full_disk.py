@@ -33,7 +33,7 @@ def copy(tiny_study: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.fault("a disk that is full in mid-write")
+@pytest.mark.fault("a disk that is full in mid-write", commands=2)
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_a_full_disk_is_one_line_and_leaves_the_old_outputs(tiny_study: Path, tmp_path: Path, name: str, size: int):
     folder = copy(tiny_study, tmp_path / "study")
@@ -59,7 +59,7 @@ def small_disk(tiny_study: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a disk that is full in mid-write")
+@pytest.mark.fault("a disk that is full in mid-write", commands=2)
 @pytest.mark.parametrize("name", STAGES)
 def test_a_small_disk_is_one_line_and_after_making_room_all_is_well(tiny_study: Path, small_disk: Path, name: str):
     folder = copy(tiny_study, small_disk / "study")
@@ -74,7 +74,7 @@ def test_a_small_disk_is_one_line_and_after_making_room_all_is_well(tiny_study: 
     assert differing(listing(tiny_study), listing(folder)) == []
 
 
-@pytest.mark.fault("an output folder that may not be written")
+@pytest.mark.fault("an output folder that may not be written", commands=2)
 @pytest.mark.parametrize("name", STAGES)
 def test_a_read_only_folder_is_one_line(tiny_study: Path, tmp_path: Path, name: str):
     if shutil.which("setpriv") is None:

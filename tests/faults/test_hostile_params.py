@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT, STAGES
+from faulting import refused, run, stage
 
 from stages import params
 from stages.files import InputError
@@ -96,7 +98,19 @@ def _at(values: Any, path: tuple[str, ...]) -> Any:
     return values
 
 
+BOMB_KEYS = ["train", "augment", "fetch", "verify", "prepare", "split", "backbone", "evaluate", "report", "lr"]
+
+
+def bomb(levels: int) -> str:
+    """Return YAML whose seed would be 9 ** levels values if it were written out; every key is a known one."""
+    lines = [f"{BOMB_KEYS[0]}: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for level, key in enumerate(BOMB_KEYS[1:levels], 1):
+        lines.append(f"{key}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
+    return "\n".join([*lines, f"seed: *a{level}", ""])
+
+
 TEXTS = {
+    "anchors that grow to millions of values, under known keys": bomb(6),
     "a tag that runs a command": "seed: !!python/object/apply:os.system ['touch evil']\n",
     "a tag that builds an object": "seed: !!python/object:subprocess.Popen {}\n",
     "a tag that imports": "seed: !!python/name:os.system\n",
@@ -131,3 +145,42 @@ def test_a_hostile_file_is_one_line_and_runs_nothing(tmp_path: Path, text: str, 
             params.load(each, tmp_path / "params.yaml")
         assert "\n" not in str(error.value) and len(str(error.value)) < 1500
     assert not (tmp_path / "evil").exists()
+
+
+LOADS = """
+import resource, sys, time
+from importlib import import_module
+from stages import params
+from stages.files import InputError
+resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))  # bytes: a failure may not take the machine's memory
+for name in sys.argv[1:]:
+    begun = time.monotonic()
+    try:
+        params.load(import_module(f"stages.{name}.schema").Params)
+    except InputError as error:
+        print(name, time.monotonic() - begun, error, sep="\\t")
+"""
+
+
+@pytest.mark.fault("a wrong value in params.yaml")
+def test_an_anchor_bomb_under_known_keys_is_one_short_line_at_once(tmp_path: Path):
+    (tmp_path / "params.yaml").write_text(bomb(10))
+    done = run([sys.executable, "-c", LOADS, *STAGES], tmp_path)
+    assert done.status == 0, done.err
+    found = [line.split("\t") for line in done.out.splitlines()]
+    assert [name for name, _, _ in found] == STAGES
+    for name, seconds, line in found:
+        assert float(seconds) < 2 and len(line) < 1000, name
+        assert line.startswith("params.yaml: "), line
+
+
+@pytest.mark.fault("a wrong value in params.yaml")
+def test_an_anchor_bomb_ends_a_stage_with_one_line(tmp_path: Path):
+    (tmp_path / "params.yaml").write_text(bomb(10))
+    assert len(refused(stage("fetch", tmp_path), "fetch: params.yaml: seed = [")) < 1000
+
+
+@pytest.mark.fault("a wrong value in params.yaml")
+def test_a_folder_in_the_place_of_params_is_one_line(tmp_path: Path):
+    (tmp_path / "params.yaml").mkdir()
+    refused(stage("fetch", tmp_path), "fetch: params.yaml cannot be read", "expected a file of keys and values")

@@ -7,11 +7,23 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from conftest import ROOT
 from faulting import differing, listing, refused, stage
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DATA = [(name, dep) for name, entry in PIPELINE.items() for dep in entry["deps"] if not dep.startswith("${root}/")]
 
 
 def gone(path: Path) -> None:
-    path.unlink()
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def of_the_other_kind(path: Path) -> None:
+    """Put a folder in a file's place, or a file in a folder's."""
+    folder = path.is_dir()
+    gone(path)
+    path.write_bytes(b"no folder") if folder else path.mkdir()
 
 
 def emptied(path: Path) -> None:
@@ -36,6 +48,22 @@ WAYS = [
     pytest.param(way, id=way.__name__, marks=pytest.mark.slow if way in (emptied, a_dead_link) else ())
     for way in (gone, emptied, cut, a_folder, a_dead_link)
 ]
+
+
+@pytest.mark.fault("what a stage reads, gone or of another kind")
+@pytest.mark.parametrize("way", [gone, pytest.param(of_the_other_kind, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("name", "dep"), DATA)
+def test_a_dependency_that_is_not_there_is_one_line_that_names_it(
+    tiny_study: Path, tmp_path: Path, name: str, dep: str, way
+):
+    study = tmp_path / "study"
+    shutil.copytree(tiny_study, study)
+    way(study / dep)
+    before = listing(study)
+    line = refused(stage(name, study), f"{name}: ", dep)
+    assert len(line) < 500
+    changed = differing(before, listing(study))
+    assert changed == [], line
 
 
 def image_of(study: Path, array: str) -> Path:
