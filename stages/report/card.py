@@ -21,6 +21,7 @@ TYPES = {
     "auc": "roc_auc",
     "mcc": "matthews_correlation",
     "log_loss": "log_loss",
+    "brier": "brier_score",
     "ece": "expected_calibration_error",
 }
 GROUPS = {

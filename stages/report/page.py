@@ -22,8 +22,10 @@ p, li { max-width: 46rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
 caption { text-align: left; padding-bottom: .3rem; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; overflow-wrap: normal; }
+td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; }
+small { color: var(--soft); font-size: .8em; }
 thead th { background: var(--tint); }
 img { max-width: 100%; height: auto; }
 figure { margin: 1rem 0; }
@@ -35,6 +37,12 @@ figure { margin: 1rem 0; }
 .kind { color: var(--mark); font-weight: 600; }
 code { background: var(--tint); padding: .1rem .3rem; border-radius: .2rem; font-size: .875em; }
 pre { background: var(--tint); padding: .8rem; font-size: .8rem; overflow-wrap: normal; }
+@media (max-width: 40rem) {
+  table { font-size: .8rem; }
+  th, td { padding: .3rem .3rem; vertical-align: top; }
+  td { white-space: normal; }
+  small { display: block; }
+}
 @media print { pre { white-space: pre-wrap; } body { max-width: none; } h2 { break-after: avoid; } }
 """
 
@@ -70,11 +78,17 @@ def listing(text: str, caption: str) -> str:
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table that scrolls sideways on a narrow screen; its first column holds names."""
     titles = "".join(f'<th scope="col">{escape(str(cell))}</th>' for cell in head)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "\n".join("<tr>" + "".join(f"<td>{_cell(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return (
         f'<div class="scroll"><table><caption>{escape(caption)}</caption>\n<thead><tr>{titles}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _cell(text: str) -> str:
+    """Return a cell; an interval behind a number is set small, and on a narrow screen below it."""
+    number, bracket, interval = text.partition(" [")
+    return escape(number) + (f" <small>[{escape(interval)}</small>" if bracket else "")
 
 
 def figure(png: bytes, caption: str) -> str:

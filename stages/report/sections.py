@@ -21,7 +21,17 @@ SCORES = {
     "auc": "AUC (macro, one against rest)",
     "mcc": "Matthews correlation",
     "log_loss": "log loss",
+    "brier": "Brier score",
     "ece": "expected calibration error",
+}
+
+# Scores of one class: what holds them, and what they are called.
+OF_CLASS = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision_of": "precision",
+    "f1_of": "F1",
+    "auc_of": "AUC",
 }
 
 BASELINES = {
@@ -117,8 +127,7 @@ def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, flo
     """Return the scores of all, clean and leaked test images, beside published figures where there are any."""
     groups = ["all", "clean", "leaked"]
     head = ["", *(["published"] if published else []), *(f"{name} (n = {metrics[name]['n']})" for name in groups)]
-    names = SCORES | {f"sensitivity.{name}": f"sensitivity, {name}" for name in classes}
-    names |= {f"specificity.{name}": f"specificity, {name}" for name in classes}
+    names = SCORES | {f"{key}.{name}": f"{title}, {name}" for key, title in OF_CLASS.items() for name in classes}
     rows = []
     for key, title in names.items():
         cells = [_figure(metrics[name], key) for name in groups]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -9,50 +10,44 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.evaluate.pictures.canvas import BAD, GOOD, GRID, GROUP_TITLES, INK, SOFT, figure, panels, said, stroke
+from stages.evaluate.pictures.canvas import BAD, GOOD, GROUP_TITLES, INK, SOFT, figure, panels, said, stroke
 
 CORNER = 0.1  # of both axes, shown enlarged: good classifiers differ there alone
-INSIDE = 6  # classes whose names fit inside the axes
 
 
 def roc(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Figure:
-    """Return ROC curves, one class against the rest, for all and clean test images; the best corner enlarged."""
+    """Return ROC curves, one class against the rest, for all and clean test images; the best corner enlarged below."""
     made = figure(11, _height(classes), "ROC: each class against the rest")
-    for axes, group in zip(panels(made, 1, 2), GROUP_TITLES, strict=True):
+    for group, whole, corner in _pairs(made):
         found = metrics[group]
         rows = curves[curves["images"] == group]
-        axes.set_title(f"{GROUP_TITLES[group]} (n = {found['n']:,})", loc="left")
+        whole.set_title(f"{GROUP_TITLES[group]} (n = {found['n']:,})", loc="left")
         if rows.empty:
-            said(axes, "no curve: it takes images of two classes")
+            _no_curve(whole, corner)
             continue
-        axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, dashes=(2, 3))
-        axes.text(0.2, 0.225, "chance", color=SOFT, rotation=45, rotation_mode="anchor", fontsize=8.5)
-        corner = axes.inset_axes((0.46, 0.42, 0.48, 0.48))
-        for where in (axes, corner):
-            _classes(where, rows, "false_positive_rate", "true_positive_rate", found, "auc", classes)
-        corner.set(xlim=(-0.002, CORNER), ylim=(1 - CORNER, 1.002))
-        _boxed(axes, corner)
-        _shares(axes, "false positive rate (1 - specificity)", "true positive rate (sensitivity)")
-        _legend(axes, classes, "AUC", "lower right", 1)
+        whole.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, dashes=(2, 3))
+        for axes in (whole, corner):
+            _classes(axes, rows, "false_positive_rate", "true_positive_rate", found, "auc", classes)
+            axes.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)")
+        _framed(whole, corner, (-0.002, CORNER), (1 - CORNER, 1.002))
+        _legend(corner, classes, "AUC")
     return made
 
 
 def precision_recall(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Figure:
-    """Return precision against recall, one class against the rest, for all and clean test images."""
+    """Return precision against recall, one class against the rest, for all and clean test images; likewise."""
     made = figure(11, _height(classes), "Precision and recall: each class against the rest")
-    for axes, group in zip(panels(made, 1, 2), GROUP_TITLES, strict=True):
+    for group, whole, corner in _pairs(made):
         rows = curves[curves["images"] == group]
-        axes.set_title(f"{GROUP_TITLES[group]} (n = {metrics[group]['n']:,})", loc="left")
+        whole.set_title(f"{GROUP_TITLES[group]} (n = {metrics[group]['n']:,})", loc="left")
         if rows.empty:
-            said(axes, "no curve: it takes images of two classes")
+            _no_curve(whole, corner)
             continue
-        corner = axes.inset_axes((0.12, 0.3, 0.48, 0.48))
-        for where in (axes, corner):
-            _classes(where, rows, "recall", "precision", metrics[group], None, classes)
-        corner.set(xlim=(1 - CORNER, 1.002), ylim=(1 - CORNER, 1.002))
-        _boxed(axes, corner)
-        _shares(axes, "recall (sensitivity)", "precision")
-        _legend(axes, classes, None, "lower left", 2)
+        for axes in (whole, corner):
+            _classes(axes, rows, "recall", "precision", metrics[group], None, classes)
+            axes.set(xlabel="recall (sensitivity)", ylabel="precision")
+        _framed(whole, corner, (1 - CORNER, 1.002), (1 - CORNER, 1.002))
+        _legend(corner, classes, None)
     return made
 
 
@@ -60,6 +55,10 @@ def training(history: pd.DataFrame) -> Figure:
     """Return loss, accuracy and learning rate by epoch."""
     made = figure(11, 4.2, f"Training: {len(history)} epochs")
     loss, accuracy, rate = panels(made, 1, 3)
+    if history.empty:
+        for axes in (loss, accuracy, rate):
+            said(axes, "no epoch was trained")
+        return made
     epochs = history["epoch"] - history["epoch"].min() + 1
     marker = "o" if len(history) <= 30 else ""
     for name, label, colour, line in (("train_loss", "training", GOOD, "-"), ("val_loss", "validation", BAD, "--")):
@@ -89,33 +88,37 @@ def _classes(
             axes.plot(curve[x], curve[y], label=label, clip_on=True, **stroke(number))  # type: ignore[arg-type]
 
 
+def _pairs(made: Figure) -> Iterator[tuple[str, Axes, Axes]]:
+    """Yield a group of images, the axes of its whole curves, and those of the corner below."""
+    all_whole, clean_whole, all_corner, clean_corner = panels(made, 2, 2)
+    yield "all", all_whole, all_corner
+    yield "clean", clean_whole, clean_corner
+
+
 def _height(classes: list[str]) -> float:
-    return 5.5 if len(classes) <= INSIDE else 6.6 + 0.21 * len(classes) / _columns(classes)
+    return 10.4 + 0.25 * len(classes) / _columns(classes)
 
 
 def _columns(classes: list[str]) -> int:
     return 2 if max(map(len, classes)) < 16 else 1
 
 
-def _legend(axes: Axes, classes: list[str], title: str | None, place: str, columns: int) -> None:
-    """Name the lines inside the axes, or below them where there are many."""
-    where: dict[str, Any] = {"loc": place, "ncols": columns, "fontsize": 9}
-    if len(classes) > INSIDE:
-        where = {"loc": "upper left", "bbox_to_anchor": (0, -0.11), "ncols": _columns(classes), "fontsize": 8}
-    axes.legend(title=title, title_fontsize=9, alignment="left", **where)
+def _no_curve(whole: Axes, corner: Axes) -> None:
+    said(whole, "no curve: it takes images of two classes")
+    corner.set_axis_off()
 
 
-def _boxed(axes: Axes, corner: Axes) -> None:
-    corner.set_facecolor("white")
-    corner.grid(True)
-    corner.tick_params(labelsize=7.5)
-    corner.set_title("the marked corner, enlarged", fontsize=8.5, color=SOFT, loc="left", pad=3)
-    for spine in corner.spines.values():
-        spine.set(visible=True, color=GRID)
-    (low, high), (bottom, top) = corner.get_xlim(), corner.get_ylim()
-    axes.indicate_inset((low, bottom, high - low, top - bottom), edgecolor=INK, alpha=0.8)
+def _legend(corner: Axes, classes: list[str], title: str | None) -> None:
+    """Name the lines below both axes, where no curve runs."""
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.13), "ncols": _columns(classes)}
+    corner.legend(title=title, title_fontsize=9, fontsize=9, alignment="left", borderaxespad=0, **where)
 
 
-def _shares(axes: Axes, x: str, y: str) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=x, ylabel=y, aspect="equal", anchor="N")
-    axes.grid(True)
+def _framed(whole: Axes, corner: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Set both axes' limits, and mark in the whole what the corner shows."""
+    whole.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal", anchor="N")
+    corner.set(xlim=x, ylim=y, aspect="equal", anchor="N")
+    corner.set_title("the marked corner, enlarged", loc="left", fontsize=10, color=SOFT)
+    for axes in (whole, corner):
+        axes.grid(True)
+    whole.indicate_inset((x[0], y[0], x[1] - x[0], y[1] - y[0]), edgecolor=INK, alpha=0.8)
