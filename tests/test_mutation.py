@@ -95,18 +95,16 @@ def with_param(folder: Path, key: str) -> list[str]:
 
 def with_code(folder: Path, dep: str) -> list[str]:
     path = folder / dep if (folder / dep).is_file() else sorted((folder / dep).glob("*.py"))[-1]
-    before = path.read_bytes()
-    path.write_bytes(before + b"\n")
-    try:
-        return runs_again(folder, dep)
-    finally:
-        path.write_bytes(before)
+    return with_more(folder, dep, path, b"\n")
 
 
 def with_data(folder: Path, dep: str) -> list[str]:
-    path = content(folder / dep)
+    return with_more(folder, dep, content(folder / dep), b"other")
+
+
+def with_more(folder: Path, dep: str, path: Path, more: bytes) -> list[str]:
     before = path.read_bytes()
-    path.write_bytes(before + b"other")
+    path.write_bytes(before + more)
     try:
         return runs_again(folder, dep)
     finally:
