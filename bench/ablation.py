@@ -44,11 +44,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no warm-up": {"train.warmup_epochs": 0},
     "no label smoothing": {"train.label_smoothing": 0.0},
     "no weight decay": {"train.weight_decay": 0.0},
-    "full size throughout": {"train.size_schedule": []},
+    "two thirds of the size at first": {"train.size_schedule": [[0.0, 43], [0.5, 64]]},
     "no augmentation": {
         f"augment.{key}": 0 for key in ("mirror", "rotate", "scale", "translate", "brightness", "contrast")
     },
-    "batch_size 64": {"batch_size": 64},
+    "batch_size 32": {"batch_size": 32},
     "class weights": {"train.class_weights": True},
     "dropout 0.2": {"train.dropout": 0.2},
     "noise 0.05": {"augment.noise": 0.05},
@@ -80,11 +80,11 @@ def params(args: argparse.Namespace, change: dict[str, Any], seed: int) -> Param
     study = yaml.safe_load((args.study / "params.yaml").read_text())
     values = {key: study[key] for key in Params.model_fields}
     values |= {"seed": seed, "epochs": args.epochs, "precision": args.precision}
-    schedule = values["train"]["size_schedule"]
-    values["train"]["size_schedule"] = [[at, size * args.size // study["image_size"]] for at, size in schedule]
     for key, value in change.items():
         group, _, name = key.rpartition(".")
         (values[group] if group else values)[name] = value
+    schedule = values["train"]["size_schedule"]
+    values["train"]["size_schedule"] = [[at, size * args.size // study["image_size"]] for at, size in schedule]
     return Params.model_validate(values)
 
 

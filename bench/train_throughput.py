@@ -6,7 +6,7 @@
 
 The three take turns, so that a machine that slows down slows all three; medians over the turns are compared.
 
-    python bench/train_throughput.py --sizes 64 128 224 --images data/raw/Training
+    python bench/train_throughput.py --sizes 64 128 224 --steps 20 6 2 --images data/raw/Training
 """
 
 from __future__ import annotations
@@ -54,13 +54,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16", "fp16"], help="of (b) and (c)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--steps", type=int, default=8, help="steps a turn")
-    parser.add_argument("--repeats", type=int, default=5, help="turns")
+    parser.add_argument("--steps", type=int, nargs="+", default=[20, 6, 2], help="steps a turn, for each size")
+    parser.add_argument("--repeats", type=int, default=3, help="turns")
     parser.add_argument("--most", type=int, default=2000, help="images used, at most")
     parser.add_argument("--compile", action="store_true", help="torch.compile in (b) and (c)")
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results/train_throughput.json")
     parser.set_defaults(params=ROOT / "params.yaml")  # gpu_study measures the recipe of its own study
-    return parser.parse_args()
+    args = parser.parse_args()
+    if len(args.steps) != len(args.sizes):
+        parser.error(f"--steps has {len(args.steps)} numbers and --sizes {len(args.sizes)}: give one for each size")
+    return args
 
 
 def made_up(folder: Path, count: int = 256) -> Path:
@@ -186,19 +189,21 @@ def _wait(args: argparse.Namespace) -> None:
         torch.cuda.synchronize()
 
 
-def compare(files: list[tuple[Path, int]], folder: Path, size: int, args: argparse.Namespace) -> dict[str, object]:
-    """Return medians and single turns, in images a second, of the three ways at one size."""
+def compare(
+    files: list[tuple[Path, int]], folder: Path, size: int, steps: int, args: argparse.Namespace
+) -> dict[str, object]:
+    """Return medians and single turns of so many steps, in images a second, of the three ways at one size."""
     arrays = prepared(files, size)
     user, ours, fixed = UserLoop(folder, size, args), project(arrays, args), limit(arrays, args)
-    ways: dict[str, Callable[[], float]] = {
-        "loader": lambda: user.turn(args.steps),
-        "trainer": lambda: turn(ours, args.steps, args),
-        "limit": lambda: turn(fixed, args.steps, args),
+    ways: dict[str, Callable[[int], float]] = {
+        "loader": user.turn,
+        "trainer": lambda count: turn(ours, count, args),
+        "limit": lambda count: turn(fixed, count, args),
     }
     turns: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(args.repeats + 1):
         for name, way in ways.items():
-            speed = round(way(), 2)
+            speed = round(way(steps if number else 1), 2)
             if number:  # the first turn starts workers and chooses kernels
                 turns[name].append(speed)
     user.end()
@@ -207,7 +212,7 @@ def compare(files: list[tuple[Path, int]], folder: Path, size: int, args: argpar
         "trainer_to_limit": round(medians["trainer"] / medians["limit"], 3),
         "trainer_to_loader": round(medians["trainer"] / medians["loader"], 3),
     }
-    return {"size": size, "images_per_second": medians, "turns": turns, **ratios}
+    return {"size": size, "steps": steps, "images_per_second": medians, "turns": turns, **ratios}
 
 
 def machine(args: argparse.Namespace) -> dict[str, object]:
@@ -240,8 +245,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.images or made_up(Path(scratch))
         files = listed(folder, args.most)
-        rows = [compare(files, folder, size, args) for size in args.sizes]
-    settings = {name: getattr(args, name) for name in ("batch_size", "precision", "device", "threads", "steps")}
+        rows = [compare(files, folder, size, steps, args) for size, steps in zip(args.sizes, args.steps, strict=True)]
+    settings = {name: getattr(args, name) for name in ("batch_size", "precision", "device", "threads")}
     settings |= {
         "repeats": args.repeats,
         "images": len(files),
