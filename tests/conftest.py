@@ -100,3 +100,26 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_study(tmp_path_factory.mktemp("tiny") / "study")
     run_stages(STAGES, folder, BRAINMRI_WORKERS="1")
     return folder
+
+
+def dvc_environment() -> dict[str, str]:
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with tiny parameters, run once by DVC. A test leaves its outputs as it found them."""
+    folder = tmp_path_factory.mktemp("killed") / "clone"
+    for name in subprocess.check_output(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True
+    ).splitlines():
+        if not name.startswith(("studies/", "metrics/", "plots/")) and (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    set_params(folder, **TINY)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    done = subprocess.run(
+        ["dvc", "repro", "--quiet"], cwd=folder, capture_output=True, text=True, env=dvc_environment()
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

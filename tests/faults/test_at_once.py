@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import STAGES, TINY, set_params
-from faulting import differing, listing, run
-from test_killed_stages import dvc_environment, locked, repository  # noqa: F401
+from conftest import STAGES, TINY, dvc_environment, set_params
+from faulting import differing, listing, locked, run
 
 RATES = ["0.01", "0.001", "0.0001"]
 
 
 @pytest.mark.fault("two runs at once", commands=3 * len(STAGES))
-def test_two_repros_on_one_clone_end_with_the_outputs_of_one(repository: Path):  # noqa: F811
+def test_two_repros_on_one_clone_end_with_the_outputs_of_one(repository: Path):
     expected, files = locked(repository), listing(repository / "metrics")
     words = ["dvc", "repro", "--force"]
     both = [

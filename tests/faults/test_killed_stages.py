@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, STAGES, TINY, set_params
-from faulting import differing, listing, run
+from conftest import ROOT, STAGES, dvc_environment
+from faulting import differing, listing, locked, run
 
 KILLS = int(os.environ.get("BRAINMRI_KILLS", "3"))  # a stage; `make faults` has 25
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -123,34 +123,6 @@ def test_a_killed_stage_leaves_nothing_half_written(tiny_study: Path, tmp_path: 
 
 def is_part(path: str) -> bool:
     return path.endswith(".part") or ".part/" in path
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with tiny parameters, run once by DVC."""
-    folder = tmp_path_factory.mktemp("killed") / "clone"
-    for name in subprocess.check_output(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True
-    ).splitlines():
-        if not name.startswith(("studies/", "metrics/", "plots/")) and (ROOT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    set_params(folder, **TINY)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    done = subprocess.run(
-        ["dvc", "repro", "--quiet"], cwd=folder, capture_output=True, text=True, env=dvc_environment()
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def dvc_environment() -> dict[str, str]:
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
-def locked(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
-    return {name: [(out["path"], out["md5"]) for out in entry["outs"]] for name, entry in lock.items()}
 
 
 def all_outputs(folder: Path) -> dict[str, bytes | str]:

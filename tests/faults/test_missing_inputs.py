@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from faulting import differing, listing, refused, stage
+from faulting import differing, listing, refused, stage_here
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DATA = [(name, dep) for name, entry in PIPELINE.items() for dep in entry["deps"] if not dep.startswith("${root}/")]
@@ -60,7 +60,7 @@ def test_a_dependency_that_is_not_there_is_one_line_that_names_it(
     shutil.copytree(tiny_study, study)
     way(study / dep)
     before = listing(study)
-    line = refused(stage(name, study), f"{name}: ", dep)
+    line = refused(stage_here(name, study), f"{name}: ", dep)
     assert len(line) < 500
     changed = differing(before, listing(study))
     assert changed == [], line
@@ -82,7 +82,7 @@ def test_an_image_that_is_not_as_it_was_stops_the_stage(tiny_study: Path, tmp_pa
     path = image_of(study, array)
     way(path)
     before = listing(study)
-    line = refused(stage(name, study), f"{name}: ", path.name)
+    line = refused(stage_here(name, study), f"{name}: ", path.name)
     assert differing(before, listing(study)) == [], line
 
 
@@ -98,5 +98,5 @@ def test_a_test_image_that_is_not_as_it_was_stops_the_stages_that_show_it(tiny_s
     path = sorted((study / "data/raw/Training/glioma").iterdir())[0] if name == "report" else image_of(study, "test")
     way(path)
     before = listing(study)
-    line = refused(stage(name, study), f"{name}: ", path.name)
+    line = refused(stage_here(name, study), f"{name}: ", path.name)
     assert differing(before, listing(study)) == [], line
