@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -43,7 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=speed.ROOT / "bench/results/exactness.json")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)  # of a child
     parser.set_defaults(params=speed.ROOT / "params.yaml", precision="fp32", device="cpu", compile=False)
-    return parser.parse_args()
+    return speed.checked(parser)
 
 
 def take_turns(args: argparse.Namespace) -> None:
@@ -62,23 +60,12 @@ def take_turns(args: argparse.Namespace) -> None:
 
 def compare(size: int, steps: int, args: argparse.Namespace) -> dict[str, object]:
     """Return medians and single turns of both ways, in images a second."""
-    words = [sys.executable, __file__, "--sizes", str(size), "--steps", "1", "--threads", str(args.threads)]
+    words = [__file__, "--sizes", str(size), "--steps", "1", "--threads", str(args.threads)]
     words += ["--batch-size", str(args.batch_size), "--way"]
-    children = {
-        way: subprocess.Popen([*words, way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for way in WAYS
-    }
-    turns: dict[str, list[float]] = {way: [] for way in WAYS}
-    for number in range(args.repeats + 1):
-        for way, child in children.items():
-            assert child.stdin and child.stdout
-            child.stdin.write(f"{steps if number else 1}\n")
-            child.stdin.flush()
-            found = round(float(child.stdout.readline()), 2)
-            if number:  # kernels are chosen in the first
-                turns[way].append(found)
+    children = {way: speed.Child([*words, way]) for way in WAYS}
+    medians, turns = speed.in_turns({way: child.turn for way, child in children.items()}, steps, args.repeats)
     for child in children.values():
-        child.communicate(timeout=60)
-    medians = {way: round(statistics.median(found), 2) for way, found in turns.items()}
+        child.end()
     ratio = round(medians["pinned"] / medians["free"], 3)
     return {"size": size, "steps": steps, "images_per_second": medians, "turns": turns, "pinned_to_free": ratio}
 
@@ -86,13 +73,13 @@ def compare(size: int, steps: int, args: argparse.Namespace) -> dict[str, object
 def main() -> None:
     args = arguments()
     if args.way:
-        return take_turns(args)
+        take_turns(args)
+        return
     rows = [compare(size, steps, args) for size, steps in zip(args.sizes, args.steps, strict=True)]
     settings = {name: getattr(args, name) for name in ("batch_size", "threads", "repeats", "precision")}
     write_json(args.output, {"settings": settings, "machine": speed.machine(args), "sizes": rows})
     for row in rows:
         print(f"{row['size']} px: {row['images_per_second']}, pinned {row['pinned_to_free']} of free")
-    return None
 
 
 if __name__ == "__main__":

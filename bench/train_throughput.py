@@ -60,6 +60,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="torch.compile in (b) and (c)")
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results/train_throughput.json")
     parser.set_defaults(params=ROOT / "params.yaml")  # gpu_study measures the recipe of its own study
+    return checked(parser)
+
+
+def checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the arguments, or end with a line where sizes and steps do not go together."""
     args = parser.parse_args()
     if len(args.steps) != len(args.sizes):
         parser.error(f"--steps has {len(args.steps)} numbers and --sizes {len(args.sizes)}: give one for each size")
@@ -95,27 +100,36 @@ def params(args: argparse.Namespace) -> Params:
     return Params.model_validate(values)
 
 
-class UserLoop:
-    """(a), in its own process without this project's pins; it waits while the others have their turn."""
+class Child:
+    """A process that for each line on its standard input, a number of steps, prints images a second; else it waits."""
 
-    def __init__(self, folder: Path, size: int, args: argparse.Namespace) -> None:
-        environment = {key: value for key, value in os.environ.items() if key not in stages.PINS}
-        words = [sys.executable, str(ROOT / "bench/user_loop.py"), str(folder), "--size", str(size)]
-        words += ["--batch-size", str(args.batch_size), "--most", str(args.most), "--device", args.device]
-        self.child = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, words: list[str], settle: float = 0.0, environment: dict[str, str] | None = None) -> None:
+        self.settle = settle
+        command = [sys.executable, *words]
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def turn(self, steps: int) -> float:
-        assert self.child.stdin and self.child.stdout
-        self.child.stdin.write(f"{steps}\n")
-        self.child.stdin.flush()
-        speed = float(self.child.stdout.readline())
-        time.sleep(SETTLE)
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        speed = float(self.process.stdout.readline())
+        time.sleep(self.settle)
         return speed
 
     def end(self) -> None:
-        assert self.child.stdin
-        self.child.stdin.close()
-        self.child.wait(60)
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(60)
+
+
+def user_loop(folder: Path, size: int, args: argparse.Namespace) -> Child:
+    """(a), in its own process without this project's pins."""
+    environment = {key: value for key, value in os.environ.items() if key not in stages.PINS}
+    words = [str(ROOT / "bench/user_loop.py"), str(folder), "--size", str(size)]
+    words += ["--batch-size", str(args.batch_size), "--most", str(args.most), "--device", args.device]
+    return Child(words, SETTLE, environment)
 
 
 def trainer(arrays: Images, args: argparse.Namespace) -> Trainer:
@@ -184,6 +198,19 @@ def turn(run: Steps, steps: int, args: argparse.Namespace) -> float:
     return steps * args.batch_size / (time.perf_counter() - begun)
 
 
+def in_turns(
+    ways: dict[str, Callable[[int], float]], steps: int, repeats: int
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Return medians and single turns of so many steps, in images a second, of ways that take turns."""
+    turns: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(repeats + 1):
+        for name, way in ways.items():
+            speed = round(way(steps if number else 1), 2)
+            if number:  # the first turn starts workers and chooses kernels
+                turns[name].append(speed)
+    return {name: round(statistics.median(found), 2) for name, found in turns.items()}, turns
+
+
 def _wait(args: argparse.Namespace) -> None:
     if args.device == "cuda":
         torch.cuda.synchronize()
@@ -194,20 +221,14 @@ def compare(
 ) -> dict[str, object]:
     """Return medians and single turns of so many steps, in images a second, of the three ways at one size."""
     arrays = prepared(files, size)
-    user, ours, fixed = UserLoop(folder, size, args), project(arrays, args), limit(arrays, args)
+    user, ours, fixed = user_loop(folder, size, args), project(arrays, args), limit(arrays, args)
     ways: dict[str, Callable[[int], float]] = {
         "loader": user.turn,
         "trainer": lambda count: turn(ours, count, args),
         "limit": lambda count: turn(fixed, count, args),
     }
-    turns: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(args.repeats + 1):
-        for name, way in ways.items():
-            speed = round(way(steps if number else 1), 2)
-            if number:  # the first turn starts workers and chooses kernels
-                turns[name].append(speed)
+    medians, turns = in_turns(ways, steps, args.repeats)
     user.end()
-    medians = {name: round(statistics.median(found), 2) for name, found in turns.items()}
     ratios = {
         "trainer_to_limit": round(medians["trainer"] / medians["limit"], 3),
         "trainer_to_loader": round(medians["trainer"] / medians["loader"], 3),

@@ -102,20 +102,27 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def copy_repository(folder: Path, without: tuple[str, ...] = ()) -> Path:
+    """Copy what Git has, or would take, of the repository as it stands, without what begins with any of `without`."""
+    listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
+    for name in listed.splitlines():
+        if not name.startswith(without) and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
 def dvc_environment() -> dict[str, str]:
+    """Return this process's variables, with `dvc` and `python` of its environment first on the path."""
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with tiny parameters, run once by DVC. A test leaves its outputs as it found them."""
-    folder = tmp_path_factory.mktemp("killed") / "clone"
-    for name in subprocess.check_output(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True
-    ).splitlines():
-        if not name.startswith(("studies/", "metrics/", "plots/")) and (ROOT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    folder = copy_repository(
+        tmp_path_factory.mktemp("repository") / "clone", ("studies/", "metrics/", "plots/", "dvc.lock")
+    )
     set_params(folder, **TINY)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     done = subprocess.run(

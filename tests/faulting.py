@@ -104,7 +104,7 @@ def stage_here(name: str, folder: Path) -> Done:
         try:
             runtime.run(name, main)
         except SystemExit as error:  # Python's own way to end with a line
-            status = 1
+            status = error.code if isinstance(error.code, int) else 1
             print(error.code, file=sys.stderr)
         finally:
             torch.set_num_threads(threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,12 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, set_params
+from conftest import TINY, copy_repository, dvc_environment, set_params
 
 
 def sh(folder: Path, *words: str) -> str:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment |= dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "test")
+    environment = dvc_environment() | dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "test")
     environment |= dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "test@example.org")
     done = subprocess.run(words, cwd=folder, text=True, capture_output=True, env=environment, timeout=500)
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
@@ -27,15 +25,8 @@ def sh(folder: Path, *words: str) -> str:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository as it stands, with a tiny default study that was run and committed."""
-    folder = tmp_path_factory.mktemp("clone") / "repository"
-    folder.mkdir()
-    listed = sh(ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines()
-    for name in listed:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    folder = copy_repository(tmp_path_factory.mktemp("clone") / "repository", ("dvc.lock",))
     set_params(folder, **TINY)
-    (folder / "dvc.lock").unlink(missing_ok=True)
     sh(folder, "git", "init", "-q", "-b", "main")  # with no commit yet: a study needs none
     sh(folder, "dvc", "repro")
     sh(folder, "git", "add", "-A")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import copy_repository
 
 import stages  # noqa: F401
 
@@ -40,12 +40,7 @@ def declaring(what: str, kind: str) -> list[str]:
 
 def copy(folder: Path) -> Path:
     """Copy what Git has of the repository."""
-    for name in subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).split(
-        "\n"
-    ):
-        if name and not name.startswith("studies/") and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    copy_repository(folder, ("studies/",))
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return stubbed(folder)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, dvc_environment
 
 from commands import cause, low_bits, outputs
 from commands import replay as replaying
@@ -43,18 +43,14 @@ def repository(folder: Path, code: str) -> Path:
     (folder / "requirements.lock").write_text("")
     (folder / ".gitignore").write_text("/out.txt\n")
     for words in (["init", "-q"], ["config", "core.analytics", "false"], ["repro", "-q"]):
-        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, check=True, env=path())
+        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, check=True, env=dvc_environment())
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "made")
     return folder
 
 
-def path() -> dict[str, str]:
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
 def start(folder: Path, *words: str, scratch: Path | None = None) -> subprocess.Popen[str]:
-    environment = path() | {"PYTHONPATH": str(ROOT)} | ({"TMPDIR": str(scratch)} if scratch else {})
+    environment = dvc_environment() | {"PYTHONPATH": str(ROOT)} | ({"TMPDIR": str(scratch)} if scratch else {})
     command = [sys.executable, "-m", "commands", "replay", *words]
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -225,7 +221,7 @@ def scored(folder: Path, x: int) -> Path:
 
 
 def committed(folder: Path, message: str) -> Path:
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=folder, check=True, env=path())
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=folder, check=True, env=dvc_environment())
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", message)
     return folder
@@ -239,7 +235,7 @@ def test_metrics_diff_of_two_branches_is_what_their_replays_give(tmp_path: Path)
     committed(folder, "better")
     command = [sys.executable, "-m", "dvc", "metrics", "diff", "main", "better", "--json"]
     said = json.loads(
-        subprocess.run(command, cwd=folder, env=path(), check=True, capture_output=True, text=True).stdout
+        subprocess.run(command, cwd=folder, env=dvc_environment(), check=True, capture_output=True, text=True).stdout
     )
     found = {rev: json.loads(replay(folder, rev, "--json")[1]) for rev in ("main", "better")}
     accuracy = said["metrics/test.json"]["all.accuracy"]
