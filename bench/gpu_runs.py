@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +84,21 @@ def change(values: dict[str, Any], **changes: Any) -> None:
 def prepared(scratch: Path, args: argparse.Namespace) -> Path:
     """Run all stages before train in a new study, where the same has not been done in `scratch` already; return it."""
     values = recipe(args)
-    inputs = [args.source] if Path(args.source).is_file() else []
-    made_of = fingerprint([values, str(Path(args.source).resolve())], inputs, CODE, args.device)
+    source = Path(args.source)
+    inputs = [source] if source.is_file() else []
+    made_of = fingerprint([values, str(source.resolve()), listing(source)], inputs, CODE, hardware(args.device))
     folder = scratch / made_of[:16] / "base"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     shutil.copy(ROOT / "studies/nickparvar/files.sha256", folder)
     passed(BEFORE, folder, args)
     return folder
+
+
+def listing(source: Path) -> list[tuple[str, int, int]]:
+    """Return each file of a folder with its size and time of change; nothing where it is no folder."""
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else []
+    return [(path.relative_to(source).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def passed(names: list[str], folder: Path, args: argparse.Namespace) -> dict[str, float]:
@@ -239,8 +248,9 @@ class SparingTrainer(Trainer):
 
 
 def train() -> None:
-    """Do what the train stage does in a study's folder, less dvclive; checkpoints lie in `.checkpoints`."""
+    """Write the weights and history that the train stage would in a study's folder; checkpoints lie in .checkpoints."""
     chosen = params.load(Params)
+    digest = hashlib.sha256(json.dumps(chosen.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
     runtime.exact(chosen.threads, chosen.precision)
     tensors, meta = network.read_tensors("models/init.safetensors")[0], network.load("models/init.safetensors")[1]
     images, val = arrays(Path())
@@ -254,9 +264,9 @@ def train() -> None:
             trainer.restore(*found)
             print(f"resumed at step {trainer.progress.epoch * trainer.steps + trainer.progress.step}", flush=True)
         outcome = trainer.fit(store)
-        network.save("models/model.safetensors", outcome, meta)
-        history = pd.DataFrame(trainer.progress.history)
-        write_csv("models/curves/history.csv", history[["epoch", "lr", "train_loss", "val_loss", "val_accuracy"]])
+        network.save("models/model.safetensors", outcome, replace(meta, dropout=chosen.train.dropout, made_by=digest))
+        columns = ["epoch", "lr", "train_loss", "val_loss", "val_accuracy"]
+        write_csv("models/curves/history.csv", pd.DataFrame(trainer.progress.history, columns=columns))
         store.remove()
 
 

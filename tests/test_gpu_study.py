@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,32 @@ def test_a_stage_that_has_run_in_the_scratch_folder_is_not_run_again(
     assert made == ["fetch", "verify", "prepare", "prepare", "backbone"]
     assert study.prepared(tmp_path, asked()) == folder and len(made) == 5
     assert study.prepared(tmp_path, asked("--lr", "0.1")) != folder and len(made) == 9
+
+
+def test_another_gpu_or_a_changed_folder_of_images_is_another_scratch_folder(
+    study: Any, asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    runs = sys.modules["gpu_runs"]
+    monkeypatch.setattr(runs, "passed", lambda *_: {})
+    (tmp_path / "images/a").mkdir(parents=True)
+    (tmp_path / "images/a/1.png").write_bytes(b"one")
+    args = asked("--source", str(tmp_path / "images"))
+    first = study.prepared(tmp_path / "scratch", args)
+    assert study.prepared(tmp_path / "scratch", args) == first
+    monkeypatch.setattr(runs, "hardware", lambda device: f"another {device}")
+    second = study.prepared(tmp_path / "scratch", args)
+    (tmp_path / "images/a/1.png").write_bytes(b"another")
+    assert len({first, second, study.prepared(tmp_path / "scratch", args)}) == 3
+
+
+def test_its_training_writes_the_bytes_that_the_train_stage_writes(tiny_study: Path, tmp_path: Path):
+    folder = tmp_path / "study"
+    shutil.copytree(tiny_study, folder, ignore=shutil.ignore_patterns("raw", "model.safetensors", "curves"))
+    command = [sys.executable, str(ROOT / "bench/gpu_runs.py"), str(folder)]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for name in ("models/model.safetensors", "models/curves/history.csv"):
+        assert (folder / name).read_bytes() == (tiny_study / name).read_bytes(), name
 
 
 def test_a_checkpoint_is_written_only_when_it_is_due(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
