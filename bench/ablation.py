@@ -40,25 +40,32 @@ ROOT = Path(__file__).parent.parent
 
 CHANGES: dict[str, dict[str, Any]] = {
     "the recipe as it stands": {},
-    "no averaged weights": {"train.ema_decay": 0.0},
-    "no warm-up": {"train.warmup_epochs": 0},
-    "no label smoothing": {"train.label_smoothing": 0.0},
-    "no weight decay": {"train.weight_decay": 0.0},
+    "batch_size 32": {"batch_size": 32},
     "two thirds of the size at first": {"train.size_schedule": [[0.0, 43], [0.5, 64]]},
+    "half the augmentation": {
+        "augment.rotate": 7.5,
+        "augment.scale": 0.05,
+        "augment.translate": 0.025,
+        "augment.brightness": 0.05,
+        "augment.contrast": 0.05,
+    },
     "no augmentation": {
         f"augment.{key}": 0 for key in ("mirror", "rotate", "scale", "translate", "brightness", "contrast")
     },
-    "batch_size 32": {"batch_size": 32},
-    "class weights": {"train.class_weights": True},
-    "dropout 0.2": {"train.dropout": 0.2},
-    "noise 0.05": {"augment.noise": 0.05},
+    "no mirroring": {"augment.mirror": False},
+    "no label smoothing": {"train.label_smoothing": 0.0},
+    "no averaged weights": {"train.ema_decay": 0.0},
     "lr 3e-4": {"lr": 3e-4},
     "lr 3e-3": {"lr": 3e-3},
-    "no mirroring": {"augment.mirror": False},
+    "no weight decay": {"train.weight_decay": 0.0},
+    "weight decay 0.2": {"train.weight_decay": 0.2},
+    "no warm-up": {"train.warmup_epochs": 0},
     "no rotation": {"augment.rotate": 0},
     "no scaling, no shift": {"augment.scale": 0, "augment.translate": 0},
     "no brightness, no contrast": {"augment.brightness": 0, "augment.contrast": 0},
-    "weight decay 0.2": {"train.weight_decay": 0.2},
+    "noise 0.05": {"augment.noise": 0.05},
+    "class weights": {"train.class_weights": True},
+    "dropout 0.2": {"train.dropout": 0.2},
 }
 
 
@@ -70,6 +77,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scored", type=int, default=1500, help="images scored, at most")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--threads", type=int, default=1, help="1 is fastest where each process has a core of its own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results/ablation.json")
     return parser.parse_args()
@@ -79,7 +87,7 @@ def params(args: argparse.Namespace, change: dict[str, Any], seed: int) -> Param
     """Return the study's parameters at another size, with a change, whose keys may be dotted."""
     study = yaml.safe_load((args.study / "params.yaml").read_text())
     values = {key: study[key] for key in Params.model_fields}
-    values |= {"seed": seed, "epochs": args.epochs, "precision": args.precision}
+    values |= {"seed": seed, "epochs": args.epochs, "precision": args.precision, "threads": args.threads}
     for key, value in change.items():
         group, _, name = key.rpartition(".")
         (values[group] if group else values)[name] = value
@@ -91,7 +99,7 @@ def params(args: argparse.Namespace, change: dict[str, Any], seed: int) -> Param
 def arrays(study: Path) -> tuple[Images, Images]:
     """Return the study's training and validation images."""
     index = pd.read_csv(study / "data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
-    classes = sorted(index["label"].unique())
+    classes = yaml.safe_load((study / "params.yaml").read_text())["classes"]
     found = []
     for name in ("train", "val"):
         labels = index.loc[index["array"] == name, "label"].map(classes.index)
@@ -164,7 +172,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     args = arguments()
-    settings = {name: getattr(args, name) for name in ("size", "images", "scored", "epochs", "precision")}
+    settings = {name: getattr(args, name) for name in ("size", "images", "scored", "epochs", "precision", "threads")}
     settings |= {"study": args.study.name, "cpu": provenance.cpu()}
     result: dict[str, Any] = {"settings": settings, "runs": []}
     if args.output.is_file() and (earlier := json.loads(args.output.read_text()))["settings"] == settings:

@@ -1,10 +1,11 @@
-"""Images a second of training, three ways side by side: what a user would write, this project, and the limit.
+"""Images a second of training, side by side: what a user would write, this project, and the limit.
 
 (a) loader   user_loop.py: torchvision's ImageFolder, a DataLoader on all cores, transforms by image, NCHW, fp32
+    pinned   the same with the instruction set that this project pins, so that both compute with the same kernels
 (b) trainer  this project's step: uint8 arrays, augmentation in batches, channels-last, one input channel
 (c) limit    the step of (b) on one fixed batch, without any data path
 
-The three take turns, so that a machine that slows down slows all three; medians over the turns are compared.
+All take turns, so that a machine that slows down slows all of them; medians over the turns are compared.
 
     python bench/train_throughput.py --sizes 64 128 224 --steps 20 6 2 --images data/raw/Training
 """
@@ -124,9 +125,9 @@ class Child:
         self.process.wait(60)
 
 
-def user_loop(folder: Path, size: int, args: argparse.Namespace) -> Child:
-    """(a), in its own process without this project's pins."""
-    environment = {key: value for key, value in os.environ.items() if key not in stages.PINS}
+def user_loop(folder: Path, size: int, args: argparse.Namespace, pinned: bool) -> Child:
+    """(a), in its own process, with or without this project's pins."""
+    environment = {key: value for key, value in os.environ.items() if pinned or key not in stages.PINS}
     words = [str(ROOT / "bench/user_loop.py"), str(folder), "--size", str(size)]
     words += ["--batch-size", str(args.batch_size), "--most", str(args.most), "--device", args.device]
     return Child(words, SETTLE, environment)
@@ -219,19 +220,22 @@ def _wait(args: argparse.Namespace) -> None:
 def compare(
     files: list[tuple[Path, int]], folder: Path, size: int, steps: int, args: argparse.Namespace
 ) -> dict[str, object]:
-    """Return medians and single turns of so many steps, in images a second, of the three ways at one size."""
+    """Return medians and single turns of so many steps, in images a second, of the ways at one size."""
     arrays = prepared(files, size)
-    user, ours, fixed = user_loop(folder, size, args), project(arrays, args), limit(arrays, args)
+    loops = {"loader": user_loop(folder, size, args, False), "loader_pinned": user_loop(folder, size, args, True)}
+    ours, fixed = project(arrays, args), limit(arrays, args)
     ways: dict[str, Callable[[int], float]] = {
-        "loader": user.turn,
+        **{name: loop.turn for name, loop in loops.items()},
         "trainer": lambda count: turn(ours, count, args),
         "limit": lambda count: turn(fixed, count, args),
     }
     medians, turns = in_turns(ways, steps, args.repeats)
-    user.end()
+    for loop in loops.values():
+        loop.end()
     ratios = {
         "trainer_to_limit": round(medians["trainer"] / medians["limit"], 3),
         "trainer_to_loader": round(medians["trainer"] / medians["loader"], 3),
+        "trainer_to_loader_pinned": round(medians["trainer"] / medians["loader_pinned"], 3),
     }
     return {"size": size, "steps": steps, "images_per_second": medians, "turns": turns, **ratios}
 
@@ -249,13 +253,17 @@ def machine(args: argparse.Namespace) -> dict[str, object]:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    lines = ["| px | (a) loader, img/s | (b) trainer | (c) limit | b / c | b / a |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| px | (a) loader, img/s | pinned | (b) trainer | (c) limit | b / c | b / a | b / pinned |",
+        "|---" * 8 + "|",
+    ]
     for row in rows:
         speeds = row["images_per_second"]
         assert isinstance(speeds, dict)
         lines.append(
-            f"| {row['size']} | {speeds['loader']:.1f} | {speeds['trainer']:.1f} | {speeds['limit']:.1f} "
-            f"| {row['trainer_to_limit']:.2f} | {row['trainer_to_loader']:.2f} |"
+            f"| {row['size']} | {speeds['loader']:.1f} | {speeds['loader_pinned']:.1f} | {speeds['trainer']:.1f} "
+            f"| {speeds['limit']:.1f} | {row['trainer_to_limit']:.2f} | {row['trainer_to_loader']:.2f} "
+            f"| {row['trainer_to_loader_pinned']:.2f} |"
         )
     return "\n".join(lines)
 
