@@ -39,7 +39,7 @@ from stages.train.schema import Params
 ROOT = Path(__file__).parent.parent
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "the recipe as it stands": {},
+    "the recipe with batches of 64": {},
     "batch_size 32": {"batch_size": 32},
     "two thirds of the size at first": {"train.size_schedule": [[0.0, 43], [0.5, 64]]},
     "half the augmentation": {
@@ -76,6 +76,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1536, help="training images")
     parser.add_argument("--scored", type=int, default=1500, help="images scored, at most")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=64, help="of all runs but the one that changes it")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--threads", type=int, default=1, help="1 is fastest where each process has a core of its own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
@@ -87,7 +88,13 @@ def params(args: argparse.Namespace, change: dict[str, Any], seed: int) -> Param
     """Return the study's parameters at another size, with a change, whose keys may be dotted."""
     study = yaml.safe_load((args.study / "params.yaml").read_text())
     values = {key: study[key] for key in Params.model_fields}
-    values |= {"seed": seed, "epochs": args.epochs, "precision": args.precision, "threads": args.threads}
+    values |= {
+        "seed": seed,
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+        "precision": args.precision,
+        "threads": args.threads,
+    }
     for key, value in change.items():
         group, _, name = key.rpartition(".")
         (values[group] if group else values)[name] = value
@@ -153,7 +160,7 @@ class NoStore(Store):
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Return the runs as Markdown: a row a change, over the seeds that both it and the recipe as it stands have."""
+    """Return the runs as Markdown: a row a change, over the seeds that both it and the unchanged recipe have."""
     base = {row["seed"]: row for row in runs if not row["change"]}
     lines = [
         "| change | accuracy | against the recipe, points | log-loss, against the recipe | seeds |",
@@ -172,7 +179,10 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     args = arguments()
-    settings = {name: getattr(args, name) for name in ("size", "images", "scored", "epochs", "precision", "threads")}
+    settings = {
+        name: getattr(args, name)
+        for name in ("size", "images", "scored", "epochs", "batch_size", "precision", "threads")
+    }
     settings |= {"study": args.study.name, "cpu": provenance.cpu()}
     result: dict[str, Any] = {"settings": settings, "runs": []}
     if args.output.is_file() and (earlier := json.loads(args.output.read_text()))["settings"] == settings:

@@ -90,14 +90,12 @@ def speed(root: Path) -> str:
         title = f"training, {found['settings']['precision']}, images a second"
         lines += [
             "",
-            f"| {title} | a usual loop, fp32 | the same, pinned as we are | this project | its step without data "
-            "| this project, of the loop | of the pinned loop | of the step |",
-            "|---" * 8 + "|",
+            f"| {title} | a usual loop, fp32 | this project | its step without data | of the loop | of the step |",
+            "|---" * 6 + "|",
         ]
         for row in found["sizes"]:
-            ways = ("loader", "loader_pinned", "trainer", "limit")
-            speeds = [f"{row['images_per_second'][way]:.1f}" for way in ways]
-            ratios = [f"{row[f'trainer_to_{way}']:.2f}" for way in ("loader", "loader_pinned", "limit")]
+            speeds = [f"{row['images_per_second'][way]:.1f}" for way in ("loader", "trainer", "limit")]
+            ratios = [f"{row[f'trainer_to_{way}']:.2f}" for way in ("loader", "limit")]
             lines.append(_row(f"{row['size']} px", *speeds, *ratios))
     return "\n".join([*lines, ""]) if lines else "not measured yet\n"
 
