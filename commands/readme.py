@@ -15,6 +15,12 @@ STUDIES = {
     "studies/nickparvar-leakfree": "the same, trained without the copies of test images",
     ".": "phantoms (the default study)",
 }
+WAYS = {  # of bench/train_throughput.py
+    "trainer": "this project",
+    "loader": "a usual loop, fp32 (x: this project by it)",
+    "loader_pinned": "that loop with our pins",
+    "limit": "our step without data",
+}
 ROOT = Path(__file__).parent.parent
 
 
@@ -90,13 +96,16 @@ def speed(root: Path) -> str:
         title = f"training, {found['settings']['precision']}, images a second"
         lines += [
             "",
-            f"| {title} | a usual loop, fp32 | this project | its step without data | of the loop | of the step |",
-            "|---" * 6 + "|",
+            _row(title, *(WAYS[way] for way in WAYS if way in found["sizes"][0]["images_per_second"])),
+            "|---" * (1 + len(found["sizes"][0]["images_per_second"])) + "|",
         ]
         for row in found["sizes"]:
-            speeds = [f"{row['images_per_second'][way]:.1f}" for way in ("loader", "trainer", "limit")]
-            ratios = [f"{row[f'trainer_to_{way}']:.2f}" for way in ("loader", "limit")]
-            lines.append(_row(f"{row['size']} px", *speeds, *ratios))
+            cells = [
+                f"{speed:.1f}" if way == "trainer" else f"{speed:.1f} (x {row[f'trainer_to_{way}']:.2f})"
+                for way in WAYS
+                if (speed := row["images_per_second"].get(way))
+            ]
+            lines.append(_row(f"{row['size']} px", *cells))
     return "\n".join([*lines, ""]) if lines else "not measured yet\n"
 
 
