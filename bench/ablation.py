@@ -88,13 +88,7 @@ def params(args: argparse.Namespace, change: dict[str, Any], seed: int) -> Param
     """Return the study's parameters at another size, with a change, whose keys may be dotted."""
     study = yaml.safe_load((args.study / "params.yaml").read_text())
     values = {key: study[key] for key in Params.model_fields}
-    values |= {
-        "seed": seed,
-        "epochs": args.epochs,
-        "batch_size": args.batch_size,
-        "precision": args.precision,
-        "threads": args.threads,
-    }
+    values |= {"seed": seed} | {name: getattr(args, name) for name in ("epochs", "batch_size", "precision", "threads")}
     for key, value in change.items():
         group, _, name = key.rpartition(".")
         (values[group] if group else values)[name] = value

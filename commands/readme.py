@@ -15,7 +15,7 @@ STUDIES = {
     "studies/nickparvar-leakfree": "the same, trained without the copies of test images",
     ".": "phantoms (the default study)",
 }
-WAYS = {  # of bench/train_throughput.py
+WAYS = {  # of bench/train_throughput.py; each after the first is followed by the first's ratio to it
     "trainer": "this project",
     "loader": "a usual loop, fp32 (x: this project by it)",
     "loader_pinned": "that loop with our pins",
@@ -94,18 +94,12 @@ def speed(root: Path) -> str:
     for path in sorted((root / "bench/results").glob("train_throughput*.json")):
         found = _read(path)
         title = f"training, {found['settings']['precision']}, images a second"
-        lines += [
-            "",
-            _row(title, *(WAYS[way] for way in WAYS if way in found["sizes"][0]["images_per_second"])),
-            "|---" * (1 + len(found["sizes"][0]["images_per_second"])) + "|",
-        ]
+        ways = [way for way in WAYS if way in found["sizes"][0]["images_per_second"]]
+        lines += ["", _row(title, *(WAYS[way] for way in ways)), "|---" * (1 + len(ways)) + "|"]
         for row in found["sizes"]:
-            cells = [
-                f"{speed:.1f}" if way == "trainer" else f"{speed:.1f} (x {row[f'trainer_to_{way}']:.2f})"
-                for way in WAYS
-                if (speed := row["images_per_second"].get(way))
-            ]
-            lines.append(_row(f"{row['size']} px", *cells))
+            cells = [f"{row['images_per_second'][way]:.1f}" for way in ways]
+            ratios = ["", *(f" (x {row[f'trainer_to_{way}']:.2f})" for way in ways[1:])]
+            lines.append(_row(f"{row['size']} px", *(cell + ratio for cell, ratio in zip(cells, ratios, strict=True))))
     return "\n".join([*lines, ""]) if lines else "not measured yet\n"
 
 

@@ -26,7 +26,7 @@ def measured(script: str, output: Path, *words: str) -> tuple[dict, str]:
 
 
 @pytest.mark.slow
-def test_the_three_ways_are_compared_and_written_down(tmp_path: Path):
+def test_all_ways_are_compared_and_written_down(tmp_path: Path):
     found, printed = measured("train_throughput.py", tmp_path / "out.json", "--most", "32")
     (row,) = found["sizes"]
     assert row["size"] == 32 and found["settings"]["images"] == 32 and found["machine"]["cpu"]
