@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -250,7 +249,6 @@ class SparingTrainer(Trainer):
 def train() -> None:
     """Write the weights and history that the train stage would in a study's folder; checkpoints lie in .checkpoints."""
     chosen = params.load(Params)
-    digest = hashlib.sha256(json.dumps(chosen.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
     runtime.exact(chosen.threads, chosen.precision)
     tensors, meta = network.read_tensors("models/init.safetensors")[0], network.load("models/init.safetensors")[1]
     images, val = arrays(Path())
@@ -264,7 +262,8 @@ def train() -> None:
             trainer.restore(*found)
             print(f"resumed at step {trainer.progress.epoch * trainer.steps + trainer.progress.step}", flush=True)
         outcome = trainer.fit(store)
-        network.save("models/model.safetensors", outcome, replace(meta, dropout=chosen.train.dropout, made_by=digest))
+        about = replace(meta, dropout=chosen.train.dropout, made_by=chosen.digest())
+        network.save("models/model.safetensors", outcome, about)
         columns = ["epoch", "lr", "train_loss", "val_loss", "val_accuracy"]
         write_csv("models/curves/history.csv", pd.DataFrame(trainer.progress.history, columns=columns))
         store.remove()

@@ -30,7 +30,14 @@ PINS = {
     "PYTHONHASHSEED": "0",  # for child processes; this one's was fixed when it started, and nothing here depends on it
 }
 
-CLEARED = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")  # would change bits behind `precision`'s back
+CLEARED = (
+    "NVIDIA_TF32_OVERRIDE",  # would change bits behind `precision`'s back
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "OMP_DYNAMIC",  # and these behind that of `threads`: fewer threads than asked for split sums in another way
+    "OMP_THREAD_LIMIT",
+    "MKL_DYNAMIC",
+)
+SHELLS = ("sh", "dash", "bash", "zsh", "fish", "ksh", "ash", "busybox")
 
 if any(os.environ.get(name) != value for name, value in PINS.items()) or any(name in os.environ for name in CLEARED):
     loaded = [name for name in ("numpy", "torch") if name in sys.modules]
@@ -48,19 +55,29 @@ def _end_with_dvc() -> None:
     """End this process when the `dvc` that started it is gone.
 
     DVC runs a stage through a shell; killing `dvc` alone would leave the stage running, to overwrite outputs later.
-    So the parent (the shell, or DVC itself) and the parent's parent are watched.
+    So the parent is watched, and where it is a shell its parent too. Some shells (bash) become the command that they
+    are given: then the parent is DVC, and what started DVC may end, as a terminal does under `nohup dvc repro &`.
     """
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: where the parent itself is killed
     family = _ancestors()
     if _orphaned(family):
         os.kill(os.getpid(), signal.SIGKILL)
+    depth = 2 if _name(family[0]) in SHELLS else 1
 
     def watch() -> None:
-        while _ancestors()[:2] == family[:2]:
+        while _ancestors()[:depth] == family[:depth]:
             time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _name(process: int) -> str:
+    """Return a process's short name; empty where it has ended, which its death signal tells as well."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _ancestors() -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import reprlib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -54,6 +56,10 @@ class Group(BaseModel):
         if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
             raise ValueError("true and false are not allowed here")
         return value
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all values, in hex: what a weights file says of the parameters that made it."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 Schema = TypeVar("Schema", bound=Group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,29 @@ def test_a_stage_ends_when_dvc_or_its_shell_is_killed(tmp_path: Path, killed: st
     dvc.stderr.close()
 
 
+@pytest.mark.parametrize("through", [["bash", "--noprofile", "--norc", "-c"], ["sh", "-c"]])
+def test_a_stage_outlives_the_terminal_that_started_dvc(tmp_path: Path, through: list[str]):
+    """As with `nohup dvc repro &`; bash becomes the stage that it is given, so that DVC is the stage's parent."""
+    if not shutil.which(through[0]):
+        pytest.skip(f"no {through[0]} here")
+    stage, dvc, out = tmp_path / "stage.py", tmp_path / "dvc.py", tmp_path / "out"
+    stage.write_text(
+        "import time\nfrom pathlib import Path\nimport stages\n"
+        f"print('begun', flush=True)\ntime.sleep(1.5)\nPath({str(out)!r}).write_text('done')\n"
+    )
+    dvc.write_text(f"import subprocess\nsubprocess.run([*{through}, 'A=1 {sys.executable} {stage} stages.train'])\n")
+    terminal = python(
+        f"import subprocess, sys; p = subprocess.Popen([sys.executable, {str(dvc)!r}], stdout=subprocess.PIPE); "
+        "p.stdout.readline()",
+        DVC_ROOT=str(tmp_path),
+    )
+    terminal.communicate(timeout=30)
+    end = time.monotonic() + 20
+    while not out.is_file() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert out.read_text() == "done"
+
+
 @pytest.mark.parametrize("alive_still", [True, False])
 def test_a_stage_whose_dvc_died_before_it_could_watch_does_nothing(tmp_path: Path, alive_still: bool):
     gone = subprocess.Popen(["true"])
@@ -258,6 +282,18 @@ def test_importing_stages_after_numpy_without_pins_is_an_error():
         [sys.executable, "-c", pinned], env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.stdout == "AVX2\n"
+
+
+@pytest.mark.parametrize("name", ["OMP_DYNAMIC", "OMP_THREAD_LIMIT", "MKL_DYNAMIC", "NVIDIA_TF32_OVERRIDE"])
+def test_what_would_change_threads_or_precision_unseen_is_cleared(name: str):
+    process = python(f"import os, stages; print({name!r} in os.environ)", **{name: "1"})
+    assert process.communicate() == ("False\n", "")
+
+
+def test_a_limit_of_openmp_changes_no_sum():
+    code = "import stages, torch; torch.set_num_threads(2); print(torch.linspace(0, 1, 99999).sum().item().hex())"
+    said = {python(code, **limit).communicate()[0] for limit in ({}, {"OMP_THREAD_LIMIT": "1"})}
+    assert len(said) == 1 and said != {""}
 
 
 @pytest.mark.parametrize(("precision", "kernels"), [("fp32", "AVX2"), ("bf16", "DEFAULT")])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import set_params
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -398,14 +400,36 @@ def test_two_trainers_never_write_one_study(study: Path, monkeypatch):
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory: you")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError("Unable to allocate 1.00 TiB for an array"),
+    ],
 )
-def test_out_of_memory_names_the_batch_size(study: Path, monkeypatch, error: RuntimeError):
+def test_out_of_memory_names_the_batch_size(study: Path, monkeypatch, error: Exception):
     def fails(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(stage, "_train", fails)
     assert "out of memory with batch_size = 8: try half of it" in refusal(study, monkeypatch)
+
+
+def test_another_error_of_torch_is_no_lack_of_memory(study: Path, monkeypatch):
+    def fails(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(stage, "_train", fails)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        refusal(study, monkeypatch)
+
+
+def test_more_sizes_than_torch_compiles_are_refused(study: Path, monkeypatch, tmp_path: Path):
+    shutil.copy(study / "params.yaml", tmp_path)
+    sizes = [[n / 8, 16 + n] for n in range(8)]
+    set_params(tmp_path, **{"train.size_schedule": sizes, "train.compile": True})
+    assert "size_schedule has 8 sizes: with compile = true at most 7" in refusal(tmp_path, monkeypatch)
 
 
 def test_missing_starting_weights_are_one_line(study: Path, monkeypatch, tmp_path: Path):

@@ -91,10 +91,13 @@ def test_a_torn_checkpoint_is_not_used_and_the_console_says_so(store: Store, tea
     tear(checkpoints(store)[1])
     found, said = newest(store)
     assert found is not None and found[1].epoch == 1
-    assert said == ["checkpoint 000002-00000000 is torn or another run's: not used"]
+    assert said == ["checkpoint 000002-00000000 is torn or another run's: not used, removed"]
     tear(checkpoints(store)[0])
     found, said = newest(store)
-    assert found is None and len(said) == 2
+    assert found is None and len(said) == 1
+    store.save(tensors(3), at(0, 5))
+    found, said = newest(store)
+    assert found is not None and found[1].step == 5 and said == []
 
 
 @pytest.mark.fault("a torn or foreign checkpoint")
@@ -106,7 +109,7 @@ def test_another_runs_checkpoint_is_never_used_and_the_console_says_so(tmp_path:
     store.folder.mkdir()
     shutil.copy(checkpoints(other)[0], store.folder)
     found, said = newest(store)
-    assert found is None and said[0] == "checkpoint 000003-00000000 is torn or another run's: not used"
+    assert found is None and said[0] == "checkpoint 000003-00000000 is torn or another run's: not used, removed"
 
 
 @pytest.mark.fault("a torn or foreign checkpoint")
@@ -142,6 +145,23 @@ def test_a_run_that_ended_removes_its_own_and_all_but_the_newest_of_other_runs(t
         store.remove()
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir())
     assert left == ["2" * 16, "3" * 16, "5" * 16]
+
+
+def test_a_folder_that_another_run_removes_meanwhile_is_no_error(tmp_path: Path, store: Store, monkeypatch):
+    other = Store(tmp_path / "checkpoints", OTHER)
+    other.save(tensors(), at(1))
+    store.save(tensors(), at(1))
+    is_dir = Path.is_dir
+
+    def removed(path: Path, **words: bool) -> bool:
+        found = is_dir(path, **words)
+        if path == other.folder:
+            shutil.rmtree(path, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", removed)
+    store.remove()
+    assert not is_dir(store.folder)
 
 
 @pytest.mark.parametrize("part", ["params", "input", "code", "device", "torch", "numpy"])

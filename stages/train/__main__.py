@@ -1,8 +1,6 @@
 """Writes models/model.safetensors and models/curves/. Run as `python -m stages.train` in a study's folder."""
 
 import contextlib
-import hashlib
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -35,13 +33,21 @@ def main() -> None:
     with runtime.only_one("logs/train.lock"):
         try:
             _train(chosen)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if not _memory_is_short(error):
                 raise
             raise InputError(
                 f"out of memory with batch_size = {chosen.batch_size}: try half of it "
                 f"(dvc exp run -S batch_size={max(2, chosen.batch_size // 2)})"
             ) from None
+
+
+def _memory_is_short(error: Exception) -> bool:
+    """Whether it is the host's, torch's, CUDA's, cuBLAS's or cuDNN's way to say that memory is used up."""
+    said = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in said for words in ("out of memory", "can't allocate memory", "alloc_failed")
+    )
 
 
 def _train(chosen: Params) -> None:
@@ -54,7 +60,7 @@ def _train(chosen: Params) -> None:
     model = network.build(len(meta.classes), chosen.train.dropout)
     network.fit(model, network.read_tensors("models/init.safetensors")[0], "models/init.safetensors")
     trainer = Trainer(model, train, val, chosen, meta.mean, meta.std)
-    made_by = fingerprint(chosen.model_dump(mode="json"), INPUTS, CODE, _device_name(trainer.device, chosen.precision))
+    made_by = fingerprint(chosen.model_dump(mode="json"), INPUTS, CODE, _device_name(trainer.device, chosen))
     store = Store(beside_cache(Path.cwd()), made_by)
     with runtime.only_one(store.folder.with_suffix(".lock")):
         found = store.newest()
@@ -62,7 +68,7 @@ def _train(chosen: Params) -> None:
             trainer.restore(*found)
             print(f"going on from a checkpoint at epoch {trainer.progress.epoch + 1}, step {trainer.progress.step}")
         outcome = trainer.fit(store)
-        about = replace(meta, dropout=chosen.train.dropout, made_by=_params_digest(chosen))
+        about = replace(meta, dropout=chosen.train.dropout, made_by=chosen.digest())
         _write(outcome, about, trainer.progress.history)
         store.remove()
 
@@ -94,16 +100,11 @@ def _write(outcome: torch.nn.Module, meta: network.Meta, history: list[dict[str,
         )
 
 
-def _params_digest(chosen: Params) -> str:
-    """Return the digest of the parameters that this stage read."""
-    return hashlib.sha256(json.dumps(chosen.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-
-
-def _device_name(device: torch.device, precision: runtime.Precision) -> str:
+def _device_name(device: torch.device, chosen: Params) -> str:
     """Return what a checkpoint may not change: the GPU, and where the CPU's own kernels are used the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return provenance.cpu() if precision == "bf16" else "cpu"
+    return provenance.cpu() if chosen.precision == "bf16" or chosen.train.compile else "cpu"
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ class Store:
             found = self._read(path)
             if found:
                 return found
-            say(f"checkpoint {path.name[:15]} is torn or another run's: not used")
+            say(f"checkpoint {path.name[:15]} is torn or another run's: not used, removed")
+            path.unlink()  # by its name it may be the newest, and would then push out those that this run writes
         if others := self._others():
             say(f"checkpoints of {len(others)} other runs (other parameters, data, code or device) lie there: not used")
         return None
@@ -116,16 +117,20 @@ class Store:
 
     def remove(self) -> None:
         """Drop this run's checkpoints (it has ended), and those of other runs but the newest few."""
-        shutil.rmtree(self.folder, ignore_errors=True)
         for path in self._others()[:-OTHERS]:
             # another run that goes on at this moment, in another workspace, holds its lock
             with contextlib.suppress(InputError), runtime.only_one(path.with_suffix(".lock")):
                 shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _others(self) -> list[Path]:
         """Return the folders of other runs, the oldest first."""
-        folders = [path for path in self.folder.parent.glob("*") if path.is_dir() and path != self.folder]
-        return sorted(folders, key=lambda path: path.stat().st_mtime)
+        found = []
+        for path in self.folder.parent.glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another run that ends removes its own
+                if path.is_dir() and path != self.folder:
+                    found.append((path.stat().st_mtime, path))
+        return [path for _, path in sorted(found)]
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("*-*-*.safetensors"), reverse=True)

@@ -46,7 +46,8 @@ class Trainer:
         self.mean, self.std = mean, std
         self.device = runtime.device(params.device)
         self.network = network.to(self.device)
-        self.forward = torch.compile(self.network) if params.train.compile else self.network
+        # not dynamic: kernels for a size must not depend on which sizes this process, maybe a resumed one, saw before
+        self.forward = torch.compile(self.network, dynamic=False) if params.train.compile else self.network
         self.optimizer = make_optimizer(self.network, params)
         self.average = Average(self.network) if params.train.ema_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=params.precision == "fp16")

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from stages.params import Group
 from stages.runtime import Device, Precision
 
+COMPILED_SIZES = 7  # and the full one: beyond 8, torch.compile no longer compiles
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -25,6 +26,13 @@ class Train(Group):
     backbone_lr_scale: Annotated[float, Field(gt=0, le=1)]
     size_schedule: list[tuple[Fraction, Annotated[int, Field(ge=16, le=1024)]]]
     compile: bool
+
+    @model_validator(mode="after")
+    def _compiled_sizes_are_few(self) -> "Train":
+        sizes = len({size for _, size in self.size_schedule})
+        if self.compile and sizes > COMPILED_SIZES:
+            raise ValueError(f"size_schedule has {sizes} sizes: with compile = true at most {COMPILED_SIZES}")
+        return self
 
 
 class Augment(Group):
