@@ -1,6 +1,7 @@
 """What each choice of the recipe is worth, in short runs on real images: one key changed at a time.
 
     python bench/ablation.py --study studies/nickparvar [--size 48] [--images 1536] [--epochs 8] [--seeds 0 1]
+                             [--only "the recipe" "half the augmentation"]
 
 The study must have been run up to `prepare`. Its training and validation images, resized to `--size` pixels, are
 divided anew for each seed: `--images` train, others that are no copies of those are scored, the same in every run of
@@ -39,7 +40,7 @@ from stages.train.schema import Params
 ROOT = Path(__file__).parent.parent
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "the recipe with batches of 64": {},
+    "the recipe": {},
     "batch_size 32": {"batch_size": 32},
     "two thirds of the size at first": {"train.size_schedule": [[0.0, 43], [0.5, 64]]},
     "half the augmentation": {
@@ -79,6 +80,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64, help="of all runs but the one that changes it")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--threads", type=int, default=1, help="1 is fastest where each process has a core of its own")
+    parser.add_argument(
+        "--only", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME", help="changes to run"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results/ablation.json")
     return parser.parse_args()
@@ -185,7 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for seed in args.seeds:
             for name, change in CHANGES.items():
-                if any((row["name"], row["seed"]) == (name, seed) for row in result["runs"]):
+                if name not in args.only or any((row["name"], row["seed"]) == (name, seed) for row in result["runs"]):
                     continue
                 chosen = params(args, change, seed)
                 runtime.exact(chosen.threads, chosen.precision)
