@@ -39,7 +39,7 @@ class Reliability:
         self.page = page
         self.tried: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
-        self.skipped: Counter[str] = Counter()
+        self.skipped: Counter[tuple[str, str]] = Counter()
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
@@ -51,7 +51,7 @@ class Reliability:
             return
         kind, cases = marker.args[0], int(dict(item.user_properties).get("cases", 1))
         if report.skipped:
-            self.skipped[kind] += cases
+            self.skipped[kind, report.longrepr[2].removeprefix("Skipped: ")] += cases
             return
         if report.when != "teardown":  # it was counted when it was called; what it leaves behind may still be wrong
             self.tried[kind] += cases
@@ -72,8 +72,8 @@ class Reliability:
         for kind, (tried, wrong) in [*sorted(rows.items()), ("**all**", total)]:
             lines.append(f"| {kind} | {tried:,} | {tried - wrong:,} | {wrong} |")
         if self.skipped:
-            said = ", ".join(f"{count} of {kind}" for kind, count in sorted(self.skipped.items()))
-            lines += ["", f"Not tried here: {said}."]
+            each = [f"{count} of {kind} ({why})" for (kind, why), count in sorted(self.skipped.items())]
+            lines += ["", f"Not tried here: {', '.join(each)}."]
         return "\n".join([*lines, ""])
 
 

@@ -103,5 +103,5 @@ def test_no_kaggle_is_one_line(server, monkeypatch):
 
 def test_missing_kagglehub_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(InputError, match=r"pip install 'brainmri\[kaggle\]'.*BRAINMRI_SOURCE"):
+    with pytest.raises(InputError, match=r"run `make env`.*BRAINMRI_SOURCE"):
         kaggle.download("owner/brain-mri", 3)

@@ -1,4 +1,4 @@
-"""DICOM files -> grey levels as a viewer shows them. Needs pydicom: pip install 'brainmri[dicom]'."""
+"""DICOM files -> grey levels as a viewer shows them. Needs pydicom, which `make env` installs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def frames(data: bytes, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
     try:
         import pydicom
     except ImportError:
-        raise DecodeError("a DICOM file, and pydicom is not installed: pip install 'brainmri[dicom]'") from None
+        raise DecodeError("a DICOM file; pydicom is not installed: run `make env` (or pip install pydicom)") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values in other elements are no fault of the pixels

@@ -29,7 +29,7 @@ def download(dataset: str, version: int) -> Path:
         import kagglehub
     except ImportError:
         raise InputError(
-            f"fetch.source is kaggle, but kagglehub is not installed: pip install 'brainmri[kaggle]', {INSTEAD}"
+            f"fetch.source is kaggle, but kagglehub is missing: run `make env` (or pip install kagglehub), {INSTEAD}"
         ) from None
     if "BRAINMRI_CACHE" in os.environ:
         os.environ.setdefault("KAGGLEHUB_CACHE", str(cache() / "kagglehub"))
