@@ -91,9 +91,9 @@ def main() -> None:
         if args.source:
             study = clone / "studies/nickparvar"
             here = environment | {"BRAINMRI_SOURCE": args.source, "PYTHONPATH": "../.."}
-            for stage in ("fetch", "verify", "prepare"):
+            for stage, how in (("fetch", " from an archive here"), ("verify", ""), ("prepare", "")):
                 runs = [timed([sys.executable, "-m", f"stages.{stage}"], study, here) for _ in range(args.runs)]
-                found[f"nickparvar, {stage}"] = summary(runs)
+                found[f"nickparvar, {stage}{how}"] = summary(runs)
     result = {"cpu": cpu(), "cores": len(os.sched_getaffinity(0)), "figures": found}
     (ROOT / "bench/results/pipeline.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
