@@ -78,7 +78,7 @@ def predictions(root: Path, rev: str, study: str) -> pd.DataFrame:
     path = _cache(root) / digest[:2] / digest[2:]
     if not path.is_file():
         raise InputError(
-            f"the predictions of {rev} ({digest[:12]}) are not in DVC's cache: `dvc pull dvc.yaml`, or `dvc repro` there"
+            f"predictions of {rev} ({digest[:12]}) are not in DVC's cache: run `dvc pull dvc.yaml` or `dvc repro` there"
         )
     return _table(path.read_bytes())
 

@@ -70,7 +70,7 @@ class Model:
             about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
-                f"{path} not found: name a study that has been run with --study, or run `dvc repro` (or `dvc pull dvc.yaml`)"
+                f"{path} not found: name a study that has been run with --study, or `dvc repro` or `dvc pull dvc.yaml`"
             ) from None
         except ValueError as error:
             raise InputError(f"{path} is not JSON ({error}): run `dvc repro`") from None
@@ -83,7 +83,7 @@ class Model:
             manifest = pd.read_csv(data / "manifest.csv", usecols=["path", "sha256"], keep_default_na=False)
             described = likeness.descriptors(data)
         except FileNotFoundError as error:
-            raise InputError(f"{error.filename} not found: run `dvc repro` (or `dvc pull dvc.yaml`) in the study") from None
+            raise InputError(f"{error.filename} not found: `dvc repro` or `dvc pull dvc.yaml` in the study") from None
         self.training = index.loc[index["array"] == "train", "path"].tolist()
         self.stored = likeness.store(described(self.training))
         known = manifest[manifest["path"].isin(set(self.training))]
