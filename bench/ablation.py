@@ -6,7 +6,8 @@
 The study must have been run up to `prepare`. Its training and validation images, resized to `--size` pixels, are
 divided anew for each seed: `--images` train, others that are no copies of those are scored, the same in every run of
 a seed. Test images are not read. Each run is written when it ends, and a run that is already in the file is not made
-again. Writes bench/results/ablation.json.
+again; a file that holds runs with another recipe, of other sizes or on another CPU is left alone. Writes
+bench/results/ablation.json.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from PIL import Image
 
 from stages import provenance, runtime
 from stages.backbone import network
-from stages.files import write_json
+from stages.files import InputError, write_json
 from stages.train import order
 from stages.train.checkpoint import Store
 from stages.train.loop import Images, Trainer
@@ -101,6 +102,38 @@ def params(args: argparse.Namespace, change: dict[str, Any], seed: int) -> Param
     return Params.model_validate(values)
 
 
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what all runs of a file have in common: their sizes, the study, its recipe, and the CPU."""
+    names = ("size", "images", "scored", "epochs", "batch_size", "precision", "threads")
+    recipe = params(args, {}, 0).model_dump(mode="json")
+    return {
+        **{name: getattr(args, name) for name in names},
+        "study": args.study.name,
+        "cpu": provenance.cpu(),
+        "lr": recipe["lr"],
+        **{f"{group}.{key}": value for group in ("train", "augment") for key, value in recipe[group].items()},
+    }
+
+
+def so_far(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what is in the file already, or its beginning; runs with other settings are never added to it."""
+    asked = settings(args)
+    if not args.output.is_file():
+        return {"settings": asked, "runs": []}
+    result = json.loads(args.output.read_text())
+    there = result["settings"]
+    differing = [
+        f"{key} = {there.get(key)}, not {asked.get(key)}"
+        for key in sorted(there | asked)
+        if there.get(key) != asked.get(key)
+    ]
+    if differing:
+        raise InputError(
+            f"{args.output} holds runs with other settings ({'; '.join(differing)}): choose another --output"
+        )
+    return result
+
+
 def arrays(study: Path) -> tuple[Images, Images]:
     """Return the study's training and validation images."""
     index = pd.read_csv(study / "data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
@@ -164,8 +197,8 @@ def table(runs: list[dict[str, Any]]) -> str:
         "| change | accuracy | against the recipe, points | log-loss, against the recipe | seeds |",
         "|" + "---|" * 5,
     ]
-    for name in CHANGES:
-        rows = [row for row in runs if row["name"] == name and row["seed"] in base]
+    for name, change in CHANGES.items():
+        rows = [row for row in runs if (row["name"], row["change"]) == (name, change) and row["seed"] in base]
         if rows:
             mean = statistics.mean(row["val_accuracy"] for row in rows)
             less = [100 * (row["val_accuracy"] - base[row["seed"]]["val_accuracy"]) for row in rows]
@@ -177,27 +210,24 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     args = arguments()
-    settings = {
-        name: getattr(args, name)
-        for name in ("size", "images", "scored", "epochs", "batch_size", "precision", "threads")
-    }
-    settings |= {"study": args.study.name, "cpu": provenance.cpu()}
-    result: dict[str, Any] = {"settings": settings, "runs": []}
-    if args.output.is_file() and (earlier := json.loads(args.output.read_text()))["settings"] == settings:
-        result = earlier
+    result = so_far(args)
     pool, groups = pictures(args.study, args.size)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in args.seeds:
             for name, change in CHANGES.items():
-                if name not in args.only or any((row["name"], row["seed"]) == (name, seed) for row in result["runs"]):
+                asked = {"name": name, "seed": seed, "change": change}
+                if name not in args.only or any(asked.items() <= row.items() for row in result["runs"]):
                     continue
                 chosen = params(args, change, seed)
                 runtime.exact(chosen.threads, chosen.precision)
                 row = run(pool, groups, chosen, args, Path(scratch))
-                result["runs"].append({"name": name, "seed": seed, "change": change} | row)
+                result["runs"].append(asked | row)
                 write_json(args.output, result)
     print(table(result["runs"]))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"ablation: {error}")

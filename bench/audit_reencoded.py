@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from stages.files import write_json
 from stages.params import load
 from stages.runtime import workers
 from stages.verify.decode import decode_grey
@@ -70,11 +71,9 @@ def report(found, count: int, out: Path | None) -> None:
         "in_one_group": sum(bool(groups[test] == groups[twin]) for test, twin in known),
         "share_found": round(1 - len(missed) / count, 6),
     }
-    text = json.dumps(result, indent=2)
-    print(text, "missed:", missed[:20])
+    print(json.dumps(result, indent=2), "missed:", missed[:20])
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n")
+        write_json(out, result)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or waiting threads count 
 import stages  # isort: skip  # noqa: F401 - pins the instruction set before numpy loads
 
 import argparse
-import json
 import math
 import resource
 import time
@@ -29,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.files import write_json
 from stages.verify.describe import CELLS, SIDE, UNIT, descriptor
 from stages.verify.index import search
 from stages.verify.search import best_products, close, nearest_k, parts
@@ -162,8 +162,7 @@ def main() -> None:
         ends = points[0], points[-1]
         ratio = ends[1]["descriptors"] / ends[0]["descriptors"]
         power = math.log(ends[1]["index_cpu_s"] / ends[0]["index_cpu_s"], ratio) if len(points) > 1 else 0
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({"points": points, "growth_exponent": round(power, 3)}, indent=2) + "\n")
+        write_json(options.out, {"points": points, "growth_exponent": round(power, 3)})
     plot(points, options.plot)
 
 

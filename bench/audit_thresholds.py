@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from copying import WAYS, derived, encoded, phantom  # noqa: E402
 
+from stages.files import write_json  # noqa: E402
 from stages.params import load  # noqa: E402
 from stages.runtime import workers  # noqa: E402
 from stages.verify import study  # noqa: E402
@@ -127,8 +128,7 @@ def main() -> None:
     params = Params(classes=["copied", "other"], verify=verify)
     development, unseen = ([measure(seed, params) for seed in seeds] for seeds in (options.development, options.unseen))
     result = {"development": summary(development), "unseen": summary(unseen)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(options.out, result)
     plot(development, params, options.plot)
     print(json.dumps(result, indent=2))
 

@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from stages.files import write_json  # noqa: E402
 from stages.provenance import cpu  # noqa: E402
 
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    found = {}
+    found = []
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "clone"
         subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, clone], check=True)
@@ -85,17 +86,17 @@ def main() -> None:
         for _ in range(args.runs):
             shutil.rmtree(clone / ".dvc/cache", ignore_errors=True)
             forced.append(timed(["dvc", "repro", "--quiet", "--force"], clone, environment))
-        found["default study, dvc repro --force"] = summary(forced)
+        found.append({"name": "default study, dvc repro --force"} | summary(forced))
         idle = [timed(["dvc", "repro", "--quiet"], clone, environment) for _ in range(args.runs)]
-        found["default study, dvc repro with nothing to do"] = summary(idle)
+        found.append({"name": "default study, dvc repro with nothing to do"} | summary(idle))
         if args.source:
             study = clone / "studies/nickparvar"
             here = environment | {"BRAINMRI_SOURCE": args.source, "PYTHONPATH": "../.."}
             for stage, how in (("fetch", " from an archive here"), ("verify", ""), ("prepare", "")):
                 runs = [timed([sys.executable, "-m", f"stages.{stage}"], study, here) for _ in range(args.runs)]
-                found[f"nickparvar, {stage}{how}"] = summary(runs)
+                found.append({"name": f"nickparvar, {stage}{how}"} | summary(runs))
     result = {"cpu": cpu(), "cores": len(os.sched_getaffinity(0)), "figures": found}
-    (ROOT / "bench/results/pipeline.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(ROOT / "bench/results/pipeline.json", result)
     print(json.dumps(result, indent=2))
 
 

@@ -41,6 +41,11 @@ def run(args: argparse.Namespace) -> int:
     for name, written in {"results": results, "speed": speed}.items():
         begin, end = f"<!-- {name}: written by `brainmri readme` -->\n", f"<!-- end of {name} -->"
         before, _, rest = fresh.partition(begin)
+        if (fresh.count(begin), fresh.count(end), rest.count(end)) != (1, 1, 1):
+            raise InputError(
+                f"README.md: expected one line {begin.strip()!r} and after it one {end!r}: "
+                "put them back around the block"
+            )
         fresh = "".join([before, begin, written(ROOT), end, rest.partition(end)[2]])
     if fresh == text:
         return 0
@@ -78,9 +83,9 @@ def speed(root: Path) -> str:
         found = _read(pipeline)
         lines += [f"On {found['cores']} cores of an {found['cpu']}, medians:", ""]
         lines += ["| | seconds | runs | largest process |", "|---|---|---|---|"]
-        for name, row in found["figures"].items():
+        for row in found["figures"]:
             seconds = f"{row['median_s']:.1f} ({row['min_s']:.1f} to {row['max_s']:.1f})"
-            lines.append(_row(name, seconds, str(row["runs"]), f"{row['peak_gib']:.1f} GiB"))
+            lines.append(_row(row["name"], seconds, str(row["runs"]), f"{row['peak_gib']:.1f} GiB"))
     predict = root / "bench/results/predict.json"
     if predict.is_file():
         found = _read(predict)

@@ -39,6 +39,7 @@ class Reliability:
         self.page = page
         self.tried: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
+        self.failed: set[str] = set()  # tests, each counted as wrong once
         self.skipped: Counter[tuple[str, str]] = Counter()
 
     @pytest.hookimpl(hookwrapper=True)
@@ -55,7 +56,8 @@ class Reliability:
             return
         if report.when != "teardown":  # it was counted when it was called; what it leaves behind may still be wrong
             self.tried[kind] += cases
-        if report.failed:
+        if report.failed and item.nodeid not in self.failed:
+            self.failed.add(item.nodeid)
             self.wrong[kind] += 1
 
     def pytest_sessionfinish(self) -> None:

@@ -4,10 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from reliability import Reliability, figures
 
 PAGE = ROOT / "docs/reliability.md"
+CASES = """import pytest
+
+@pytest.fixture
+def torn():
+    yield
+    assert False
+
+@pytest.fixture
+def broken(torn):
+    assert False
+
+@pytest.mark.fault("call and teardown")
+def test_one(torn):
+    assert False
+
+@pytest.mark.fault("setup and teardown")
+def test_two(broken):
+    pass
+
+@pytest.mark.fault("teardown")
+def test_three(torn):
+    pass
+"""
 
 
 def test_the_committed_table_has_hundreds_of_cases_and_none_lost():
@@ -30,3 +54,13 @@ def test_a_run_replaces_the_rows_that_it_tried_and_keeps_the_others(tmp_path: Pa
     second.tried.update({"b": 3})
     second.pytest_sessionfinish()
     assert figures(page.read_text()) == {"a": (1500, 0), "b": (3, 0), "**all**": (1503, 0)}
+
+
+def test_a_case_that_fails_twice_is_wrong_once(tmp_path: Path):
+    (tmp_path / "test_cases.py").write_text(CASES)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = fault(kind)\n")
+    counts = Reliability(tmp_path / "page.md")
+    words = ["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--rootdir", str(tmp_path), str(tmp_path)]
+    assert pytest.main(words, plugins=[counts]) == pytest.ExitCode.TESTS_FAILED
+    assert counts.tried == {"call and teardown": 1, "setup and teardown": 1, "teardown": 1}
+    assert counts.wrong == {"call and teardown": 1, "setup and teardown": 1, "teardown": 1}

@@ -1,0 +1,53 @@
+"""`brainmri readme`: only what stands between the markers is written, and nothing where they are not as expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from commands import readme
+from commands.__main__ import main
+
+BLOCKS = {
+    "results": ("<!-- results: written by `brainmri readme` -->\n", "<!-- end of results -->"),
+    "speed": ("<!-- speed: written by `brainmri readme` -->\n", "<!-- end of speed -->"),
+}
+(FIRST, LAST), (SPEED, SPEED_END) = BLOCKS.values()
+TEXT = f"before\n{FIRST}old\n{LAST}\nbetween\n{SPEED}old\n{SPEED_END}\nafter\n"
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A README.md in a folder without metrics or measurements."""
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    return tmp_path / "README.md"
+
+
+def test_what_stands_around_the_blocks_is_kept(page: Path):
+    page.write_text(TEXT)
+    assert main(["readme", "--check"]) == 1 and page.read_text() == TEXT
+    assert main(["readme"]) == 0
+    written = page.read_text()
+    assert written.startswith(f"before\n{FIRST}| study |") and f"|\n{LAST}\nbetween\n{SPEED}" in written
+    assert written.endswith(f"{SPEED}not measured yet\n{SPEED_END}\nafter\n")
+    assert main(["readme"]) == main(["readme", "--check"]) == 0 and page.read_text() == written
+
+
+@pytest.mark.parametrize("begin, end", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("how", ["no begin", "no end", "begin twice", "end twice", "end first"])
+def test_markers_that_are_not_there_once_and_in_order_are_refused(
+    page: Path, capsys: pytest.CaptureFixture[str], begin: str, end: str, how: str
+):
+    text = {
+        "no begin": TEXT.replace(begin, ""),
+        "no end": TEXT.replace(end, ""),
+        "begin twice": TEXT + begin,
+        "end twice": TEXT + end,
+        "end first": TEXT.replace(begin, "").replace(end, f"{end}\n{begin}"),
+    }[how]
+    page.write_text(text)
+    assert main(["readme"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and begin.strip() in said[0] and end in said[0]
+    assert page.read_text() == text
