@@ -147,6 +147,13 @@ def test_png_holds_its_pixels_and_its_resolution():
     assert image.info["dpi"] == pytest.approx((150, 150), abs=0.02)
 
 
+@pytest.mark.parametrize("shape", [(31, 47), (31, 47, 3), (1, 1)])
+def test_a_png_that_keeps_each_value_does(shape: tuple[int, ...]):
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    image = Image.open(io.BytesIO(png.encode_whole(pixels)))
+    assert image.mode == ("L" if len(shape) == 2 else "RGB") and (np.asarray(image) == pixels).all()
+
+
 def test_of_many_colours_the_frequent_ones_are_exact_and_the_rare_ones_near():
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:, :, 0] = np.arange(64) * 4

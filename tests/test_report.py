@@ -5,13 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
+from conftest import ROOT, set_params
 
+import stages.evaluate.schema as evaluate
+import stages.report.schema as report
 from stages.fetch.tree import tree_digest
+from stages.files import InputError
+from stages.params import load
 from stages.report import page, sections
 
 CLASSES = ["glioma", "notumor"]
@@ -53,11 +60,13 @@ def test_most_confident_error_on_a_clean_image_comes_first_and_leaked_ones_are_n
         ],
         columns=["path", "label", "predicted", "leaked", "p_glioma", "p_notumor"],
     )
-    wrong = sections.clean_errors(predictions, 5)
+    wrong = sections.clean_errors(predictions)
     assert wrong["path"].tolist() == ["b.jpg", "a.jpg"]
-    html = sections.errors(wrong, {path: (read(path), read(path)) for path in wrong["path"]})
+    html = sections.errors(wrong, 2, {path: (read(path), read(path)) for path in wrong["path"]})
     assert "glioma taken for notumor, 90% sure" in html
     assert sections.clean_right(predictions, 5)["path"].tolist() == ["d.jpg"]
+    assert "wrong about: 2. None is shown" in sections.errors(wrong[:0], 2, {})
+    assert "No clean test image was wrong." in sections.errors(wrong[:0], 0, {})
 
 
 def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
@@ -67,6 +76,22 @@ def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
     )
     assert "There is no leaked test image" in html
     assert "0.9886" in html and "0.7500 <small>[0.3000, 0.9500]</small>" in html and "0.9700" in html
+
+
+def test_a_published_figure_of_no_score_is_refused():
+    empty = {"n": 0}
+    with pytest.raises(InputError, match=r"report\.published: no score is called 'acuracy'; there are accuracy, "):
+        sections.scores(dict.fromkeys(("all", "clean", "leaked"), empty), CLASSES, {"acuracy": 0.9886})
+
+
+def test_numbers_that_yaml_takes_for_text_are_shown_and_handed_on_as_the_stages_understand_them(tmp_path: Path):
+    """YAML 1.1 takes 1e-1 for text; `prepare` makes a number of it."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    set_params(tmp_path, **{"split.val_fraction": "1e-1", "verify.twins.candidate": "6e-1", "prepare.crop": "off"})
+    shown = load(report.Params, tmp_path / "params.yaml")
+    handed_on = load(evaluate.Params, tmp_path / "params.yaml")
+    assert f"{shown.split.val_fraction:.0%}" == "10%"
+    assert handed_on.verify.twins.candidate == 0.6 and handed_on.prepare.crop is False
 
 
 def test_names_cannot_become_markup():

@@ -108,6 +108,12 @@ def test_damaged_files_are_refused_with_a_reason(data, reason):
         decode_grey(data, 10**6)
 
 
+def test_max_pixels_alone_says_how_large_an_image_may_be():
+    """Pillow's own limit lies at 179 million pixels; a file of so many black ones is small."""
+    data = file(Image.new("1", (14_000, 14_000)))
+    assert decode_grey(data, 200_000_000).shape == (14_000, 14_000)
+
+
 def test_decompression_bomb_is_refused_before_it_is_decoded():
     with pytest.raises(InputError, match="bomb"):
         decode_grey(file(Image.new("1", (20000, 20000))), 10**7)

@@ -28,6 +28,13 @@ def raw(tmp_path):
     return folder
 
 
+def test_what_a_killed_run_left_is_removed_and_nothing_stays(raw):
+    (raw.parent / ".verify.abc.part").mkdir()
+    (raw.parent / ".verify.abc.part/views").write_bytes(b"half")
+    examine_study(raw, params(), 1)
+    assert [path.name for path in raw.parent.iterdir()] == ["raw"]
+
+
 def test_outputs_have_the_agreed_form(raw):
     found = examine_study(raw, params(), 1)
     assert found.manifest.columns.tolist() == [

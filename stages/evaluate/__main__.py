@@ -74,19 +74,15 @@ def _probabilities(chosen: Params, index: pd.DataFrame) -> tuple[NDArray[np.floa
 
     temperature = 1.0
     if chosen.evaluate.temperature_scaling:
-        labels = _numbers(index.loc[index["array"] == "val", "label"], chosen.classes)
+        labels = tables.numbers(index.loc[index["array"] == "val", "label"], chosen.classes)
         temperature = calibration.fit_temperature(ask("val"), labels)
     return calibration.probabilities(ask("test"), temperature), temperature
 
 
 def _metrics(predicted: pd.DataFrame, given: NDArray[np.float64], temperature: float, chosen: Params) -> dict[str, Any]:
-    labels, leaked = _numbers(predicted["label"], chosen.classes), (predicted["leaked"] != "none").to_numpy()
+    labels, leaked = tables.numbers(predicted["label"], chosen.classes), (predicted["leaked"] != "none").to_numpy()
     settings = {"seed": chosen.seed, "bootstrap": chosen.evaluate.bootstrap, "bins": chosen.evaluate.bins}
     return scores_by_group(labels, given, leaked, chosen.classes, **settings) | {"temperature": temperature}
-
-
-def _numbers(labels: pd.Series, classes: list[str]) -> NDArray[np.int64]:
-    return labels.map({name: number for number, name in enumerate(classes)}).to_numpy(np.int64)
 
 
 def _finite(found: NDArray[np.float32]) -> NDArray[np.float32]:

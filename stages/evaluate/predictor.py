@@ -23,11 +23,11 @@ def predictor(
     train, val = (described(index.loc[index["array"] == array, "path"]) for array in ("train", "val"))
     return {
         "weights_sha256": sha256_file(weights),
-        "prepare": chosen.prepare,
+        "prepare": chosen.prepare.model_dump(mode="json"),
         "threads": chosen.threads,
         "batch_size": chosen.evaluate.batch_size,
         "mirror": chosen.evaluate.mirror,
         "temperature": temperature,
         "lowest_likeness": likeness.lowest_usual(val, likeness.store(train)),
-        "twins": chosen.verify["twins"],
+        "twins": chosen.verify.twins.model_dump(mode="json"),
     }

@@ -1,11 +1,13 @@
 """The parameters that the evaluate stage reads."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from stages.params import Group
+from stages.prepare.schema import Prepare
 from stages.runtime import Device
+from stages.verify.schema import VerifyParams
 
 
 class Evaluate(Group):
@@ -19,12 +21,12 @@ class Evaluate(Group):
 
 
 class Params(Group):
-    """Keys of params.yaml that evaluate reads; those of type Any it hands on to predict, other stages check them."""
+    """Keys of params.yaml that evaluate reads; `verify` and `prepare` it hands on to predict."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     classes: Annotated[list[str], Field(min_length=2)]
     threads: Annotated[int, Field(ge=1, le=256)]
     device: Device
-    verify: Any
-    prepare: Any
+    verify: VerifyParams
+    prepare: Prepare
     evaluate: Evaluate

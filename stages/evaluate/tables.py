@@ -76,7 +76,7 @@ def precision_recall(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 def calibration(table: pd.DataFrame, classes: list[str], bins: int) -> pd.DataFrame:
     """Return images (all, clean), low, high, n, confidence, accuracy of each range of confidence that has images."""
     parts = [
-        pd.DataFrame(reliability(_numbers(rows, classes), _given(rows, classes), bins)).assign(images=name)
+        pd.DataFrame(reliability(numbers(rows["label"], classes), _given(rows, classes), bins)).assign(images=name)
         for name, rows in groups(table).items()
         if len(rows)
     ]
@@ -135,8 +135,9 @@ def _curves(table: pd.DataFrame, classes: list[str], columns: list[str], curve: 
     return pd.concat(parts, ignore_index=True).round(6) if parts else pd.DataFrame(columns=columns)
 
 
-def _numbers(rows: pd.DataFrame, classes: list[str]) -> NDArray[np.int64]:
-    return rows["label"].map({name: number for number, name in enumerate(classes)}).to_numpy(np.int64)
+def numbers(labels: pd.Series, classes: list[str]) -> NDArray[np.int64]:
+    """Return the place of each label among the classes."""
+    return labels.map({name: number for number, name in enumerate(classes)}).to_numpy(np.int64)
 
 
 def _given(rows: pd.DataFrame, classes: list[str]) -> NDArray[np.float64]:

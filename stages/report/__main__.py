@@ -40,30 +40,27 @@ def main() -> None:
     report = chosen.report
     files = dict(zip(manifest["path"], manifest["sha256"], strict=True))
     digests = {"all images (tree digest)": digest(files), "trained weights": sha256_file(WEIGHTS)}
-    wrong, right = sections.clean_errors(predictions, report.errors), sections.clean_right(predictions, EXAMPLES)
+    wrong, right = sections.clean_errors(predictions), sections.clean_right(predictions, EXAMPLES)
+    shown = wrong[: report.errors]
     runtime.exact(chosen.threads, "fp32")
-    looked = look(pd.concat([wrong, right]), chosen.classes)
+    looked = look(pd.concat([shown, right]), chosen.classes)
     pictures = [page.figure(Path(path).read_bytes(), caption) for path, caption in PICTURES.items()]
+    values = chosen.model_dump(mode="json")
+    parts = [
+        sections.question(chosen.classes),
+        sections.scores(metrics, chosen.classes, report.published),
+        sections.worth(metrics),
+        sections.data(manifest, chosen.classes),
+        sections.examples(manifest, chosen.classes, EXAMPLES, read),
+        sections.audit(predictions, chosen.classes),
+        page.section("Pictures of the result", *pictures),
+        sections.errors(shown, len(wrong), looked),
+        sections.right(right, looked),
+        sections.pairs(crossing, report.pairs, read),
+        sections.remake({key: values[key] for key in params.KEYS if key in values}, digests),
+    ]
     atomic_write(card.PATH, card.card(metrics, manifest, chosen, digests))
-    atomic_write(
-        "report/index.html",
-        page.page(
-            report.title,
-            [
-                sections.question(chosen.classes),
-                sections.scores(metrics, chosen.classes, report.published),
-                sections.worth(metrics),
-                sections.data(manifest, chosen.classes),
-                sections.examples(manifest, chosen.classes, EXAMPLES, read),
-                sections.audit(predictions, chosen.classes),
-                page.section("Pictures of the result", *pictures),
-                sections.errors(wrong, looked),
-                sections.right(right, looked),
-                sections.pairs(crossing, report.pairs, read),
-                sections.remake(chosen.model_dump(mode="json"), digests),
-            ],
-        ),
-    )
+    atomic_write("report/index.html", page.page(report.title, parts))
 
 
 def look(rows: pd.DataFrame, classes: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
 from PIL import Image
+
+from stages.evaluate.pictures import png as files
 
 STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #5d6877; --line: #d9dee5; --tint: #f4f6f8; --mark: #0b5cad; }
@@ -137,9 +138,7 @@ def thumbnail(grey: np.ndarray, side: int = 160) -> bytes:
     """Return uint8 [H, W] or [H, W, 3] as a PNG of at most `side` pixels a side."""
     image = Image.fromarray(grey)
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
+    return files.encode_whole(np.asarray(image))
 
 
 def _uri(png: bytes) -> str:

@@ -1,9 +1,15 @@
 """The parameters that the report stage reads."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
+import stages.backbone.schema as backbone
+import stages.evaluate.schema as evaluate
+import stages.fetch.schema as fetch
+import stages.prepare.schema as prepare
+import stages.train.schema as train
+import stages.verify.schema as verify
 from stages.params import Group
 
 
@@ -16,24 +22,7 @@ class Report(Group):
     errors: Annotated[int, Field(ge=0, le=500)]
 
 
-class Params(Group):
-    """Keys of params.yaml that report reads; those of type Any are shown as they are, other stages check them."""
+class Params(fetch.Params, verify.Params, prepare.Params, backbone.Params, train.Params, evaluate.Params):
+    """All of params.yaml but `root`, checked as the stages check it: the page shows it."""
 
-    seed: Any
-    lr: Any
-    epochs: Any
-    batch_size: Any
-    image_size: Any
-    classes: Annotated[list[str], Field(min_length=2)]
-    threads: Any
-    device: Any
-    precision: Any
-    fetch: Any
-    verify: Any
-    prepare: Any
-    split: Any
-    backbone: Any
-    train: Any
-    augment: Any
-    evaluate: Any
     report: Report

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from stages.files import InputError
 from stages.report import page
 
 # What a name in metrics/test.json is called on the page, in the order of the table.
@@ -96,7 +97,6 @@ def data(manifest: pd.DataFrame, classes: list[str]) -> str:
 def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
     """Return the section on copies: how many test images have one in the training set, by kind and class."""
     kinds = predictions.groupby(["leaked", "label"]).size().unstack(fill_value=0).reindex(columns=classes, fill_value=0)
-    order = [kind for kind in ("none", "byte", "pixel", "copy", "mirrored", "rotated") if kind in kinds.index]
     names = {
         "none": "clean",
         "byte": "the same file",
@@ -105,7 +105,11 @@ def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
         "mirrored": "mirrored",
         "rotated": "turned or flipped otherwise",
     }
-    rows = [[names[kind], *(int(n) for n in kinds.loc[kind]), int(kinds.loc[kind].sum())] for kind in order]
+    rows = [
+        [names[kind], *(int(n) for n in kinds.loc[kind]), int(kinds.loc[kind].sum())]
+        for kind in names
+        if kind in kinds.index
+    ]
     leaked = int((predictions["leaked"] != "none").sum())
     share = leaked / max(1, len(predictions))
     return page.section(
@@ -128,6 +132,9 @@ def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, flo
     groups = ["all", "clean", "leaked"]
     head = ["", *(["published"] if published else []), *(f"{name} (n = {metrics[name]['n']})" for name in groups)]
     names = SCORES | {f"{key}.{name}": f"{title}, {name}" for key, title in OF_CLASS.items() for name in classes}
+    for key in published or {}:
+        if key not in names:
+            raise InputError(f"params.yaml: report.published: no score is called {key!r}; there are {', '.join(names)}")
     rows = []
     for key, title in names.items():
         cells = [_figure(metrics[name], key) for name in groups]
@@ -158,10 +165,10 @@ def worth(metrics: dict[str, Any]) -> str:
     )
 
 
-def clean_errors(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the clean test images that the network was most sure of and wrong about, with their confidence."""
+def clean_errors(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the clean test images that the network was wrong about, with its confidence, the most confident first."""
     wrong = _clean(predictions, right=False)
-    return wrong.sort_values(["confidence", "path"], ascending=[False, True])[:count]
+    return wrong.sort_values(["confidence", "path"], ascending=[False, True])
 
 
 def clean_right(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -176,8 +183,8 @@ def _clean(predictions: pd.DataFrame, right: bool) -> pd.DataFrame:
     return chosen.assign(confidence=chosen[given].max(axis=1))
 
 
-def errors(wrong: pd.DataFrame, looked: Looked) -> str:
-    """Return the most confident mistakes on clean test images, as the network saw them and where it looked."""
+def errors(wrong: pd.DataFrame, count: int, looked: Looked) -> str:
+    """Return the first of `count` mistakes on clean test images, as the network saw them and where it looked."""
     items = [
         page.looked_card(
             *looked[row.path], f"{row.label} taken for {row.predicted}, {row.confidence:.0%} sure", row.path
@@ -188,6 +195,8 @@ def errors(wrong: pd.DataFrame, looked: Looked) -> str:
         "The clean test images that the network was most sure of and wrong about: as it saw them, and (right) how much "
         "each place spoke for its answer: Grad-CAM by cell, on the deepest layer with 4 cells a side or more."
         if items
+        else f"Clean test images that it was wrong about: {count}. None is shown (report.errors in params.yaml)."
+        if count
         else "No clean test image was wrong."
     )
     return page.section("The most confident errors", page.paragraph(text), page.cards(items))

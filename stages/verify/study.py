@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -46,11 +49,20 @@ def examine_study(root: Path, params: Params, workers: int) -> Examined:
     paths = files(root, params.classes)
     check_counts(paths, params.verify)
     # fork: safe here, as no thread computes yet; and a worker starts in milliseconds.
-    with tempfile.TemporaryDirectory() as scratch, runtime.process_pool(workers, "fork") as pool:
-        rows, descriptors = _scan_to(Path(scratch), paths, root, params.verify, pool)
+    with _scratch(root.parent) as scratch, runtime.process_pool(workers, "fork") as pool:
+        rows, descriptors = _scan_to(scratch, paths, root, params.verify, pool)
         gathered = gather(rows, [bool(each.any()) for each in descriptors])
-        pairs = audit(_pictures(Path(scratch), gathered, descriptors), params.verify.twins, pool)
+        pairs = audit(_pictures(scratch, gathered, descriptors), params.verify.twins, pool)
     return _examined(rows, gathered, pairs, descriptors)
+
+
+@contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    """Yield a folder that is removed at the end, and where this process is killed by the next one that runs here."""
+    for stale in beside.glob(".verify.*.part"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".verify.", suffix=".part") as folder:
+        yield Path(folder)
 
 
 def check_counts(paths: list[str], verify: VerifyParams) -> None:

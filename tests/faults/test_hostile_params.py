@@ -47,11 +47,11 @@ KEYS = [path for path in leaves(VALUES) if path != ("root",)]
 
 
 def schema(key: str) -> list[type[params.Group]]:
-    """Return the schemas of the stages that check a key: not of those that only hand it on."""
+    """Return the schemas of the stages that read a key."""
     found = []
     for name in STAGES:
         each = __import__(f"stages.{name}.schema", fromlist=["Params"]).Params
-        if key in each.model_fields and each.model_fields[key].annotation is not Any:
+        if key in each.model_fields:
             found.append(each)
     return found
 

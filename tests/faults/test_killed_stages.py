@@ -57,12 +57,17 @@ def wait_for_silence(folder: Path) -> None:
 
 
 def killed(words: list[str], folder: Path, after: float) -> bool:
-    """Start a command, kill it with SIGKILL after so many seconds; return whether it still ran."""
+    """Start a command, kill it with SIGKILL after so many seconds; return whether it still ran.
+
+    It must leave no file where programs put temporary ones, which nothing would ever remove.
+    """
+    elsewhere = folder.parent / "temporary"
+    elsewhere.mkdir(exist_ok=True)
     environment = dvc_environment() | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.Popen(
         words,
         cwd=folder,
-        env=environment | {"BRAINMRI_WORKERS": WORKERS},
+        env=environment | {"BRAINMRI_WORKERS": WORKERS, "TMPDIR": str(elsewhere)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
@@ -73,6 +78,7 @@ def killed(words: list[str], folder: Path, after: float) -> bool:
     except subprocess.TimeoutExpired:
         child.send_signal(signal.SIGKILL)
         child.wait()
+        assert [path for path in elsewhere.rglob("*") if path.is_file()] == []
         return True
 
 

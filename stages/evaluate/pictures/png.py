@@ -25,18 +25,28 @@ END = 256
 def encode(pixels: NDArray[np.uint8], dots_per_inch: int) -> bytes:
     """Return the PNG file of uint8 [H, W, 3], with a palette: areas and lines keep their colours, shades nearly."""
     palette, places = indexed(pixels)
-    height, width = places.shape
-    above = np.vstack([np.zeros_like(places[:1]), places[:-1]])
-    filtered = np.hstack([np.full((height, 1), 2, np.uint8), places - above])  # filter 2: difference to the row above
     per_metre = round(dots_per_inch / 0.0254)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        [
-            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-            _chunk(b"PLTE", palette.tobytes()),
-            _chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)),
-            _chunk(b"IDAT", compress(filtered.ravel())),
-            _chunk(b"IEND", b""),
-        ]
+    size = _chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
+    return _file(places, 3, _chunk(b"PLTE", palette.tobytes()) + size)
+
+
+def encode_whole(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the PNG file of uint8 [H, W] (grey) or [H, W, 3] (colour), with each value as it is."""
+    return _file(pixels, 0 if pixels.ndim == 2 else 2, b"")
+
+
+def _file(pixels: NDArray[np.uint8], kind: int, chunks: bytes) -> bytes:
+    """Return a PNG file with a colour type of the standard (11.2.1) and what must stand before the pixels."""
+    height, width = pixels.shape[:2]
+    above = np.concatenate([np.zeros_like(pixels[:1]), pixels[:-1]])
+    rows = (pixels - above).reshape(height, -1)
+    filtered = np.hstack([np.full((height, 1), 2, np.uint8), rows])  # filter 2: difference to the row above
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))
+        + chunks
+        + _chunk(b"IDAT", compress(filtered.ravel()))
+        + _chunk(b"IEND", b"")
     )
 
 
