@@ -5,35 +5,40 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 
-from stages import runtime
 from stages.files import InputError
 
 COMMANDS = ["show", "predict", "compare", "replay", "record", "new_study", "readme"]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit status; a person's mistake is one line."""
+    """Run a command and return its exit status; a person's mistake, or the disk's, is one line."""
     parser = argparse.ArgumentParser("brainmri", description="What people run beside `dvc repro`.")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(failed=1)  # the status of a failure, where a command has no other
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name in COMMANDS:
         importlib.import_module(f"commands.{name}").add_parser(subparsers)
     args = parser.parse_args(argv)
     try:
         return int(args.run(args))
-    except InputError as error:
-        print(f"brainmri: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         return 141
-    except OSError as error:
-        line = runtime.os_error(error)
-        if line is None:
-            raise
-        print(f"brainmri: {line}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        print(_said(error, args.command), file=sys.stderr)
+        return int(args.failed)
+
+
+def _said(error: Exception, command: str) -> str:
+    """Return the line for a person; the traceback where only that helps."""
+    if isinstance(error, InputError):
+        return f"brainmri: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"brainmri: {command}: {where}{error.strerror}; mend that and run it again"
+    return traceback.format_exc()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+from commands import reading
 
 COMPARED = ("cpu", "isa", "pins", "python", "gpu")  # of an environment, beside the packages
 
@@ -41,11 +41,15 @@ def _behind(entry: Any) -> Iterator[str]:
                 yield path
 
 
+def recorded(study: Path) -> dict[str, Any]:
+    """Return what metrics/provenance.json has; nothing where it is not there."""
+    return _json(study / "metrics/provenance.json")
+
+
 def environment_changes(study: Path, stage: str) -> list[str]:
     """Return how the environment in which `stage` just ran is not the one that metrics/provenance.json names for it."""
     before: dict[str, Any] = next(
-        (each for each in _json(study / "metrics/provenance.json").get("environments", []) if stage in each["stages"]),
-        {},
+        (each for each in recorded(study).get("environments", []) if stage in each["stages"]), {}
     )
     after = _json(study / f"logs/{stage}.json")
     return settings_changes(study, stage) + [
@@ -57,10 +61,10 @@ def environment_changes(study: Path, stage: str) -> list[str]:
 
 def settings_changes(study: Path, stage: str) -> list[str]:
     """Return which of device, precision and threads `stage` had otherwise when provenance.json was written."""
-    recorded = _json(study / "metrics/provenance.json")
-    before = recorded.get("settings", {}) if stage in recorded.get("outputs", {}) else {}
-    lock = yaml.safe_load((study / "dvc.lock").read_text(encoding="utf-8")) if before else {"stages": {}}
-    now = lock["stages"].get(stage, {}).get("params", {}).get("params.yaml", {})
+    then = recorded(study)
+    before = then.get("settings", {}) if stage in then.get("outputs", {}) else {}
+    lock = reading.stages((study / "dvc.lock").read_bytes(), "the commit's dvc.lock") if before else {}
+    now = lock.get(stage, {}).get("params", {}).get("params.yaml", {})
     return [f"{key}: {before[key]} -> {now[key]}" for key in before if key in now and now[key] != before[key]]
 
 
@@ -83,4 +87,4 @@ def _short(value: Any) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return reading.read_json(path) if path.is_file() else {}

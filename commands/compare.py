@@ -8,14 +8,14 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from scipy.stats import binomtest
 
+from commands import reading
+from commands.repository import cached, commit, find_root, git, here
 from stages.files import InputError
 
 PREDICTIONS = "data/predictions.csv"
@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print how often each is right where the other is wrong, and how likely that is by chance."""
-    root = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel"))
+    root = find_root()
     study = args.study or here(root)
     study_b = args.study_b or study
     pairs = paired(predictions(root, args.a, study), predictions(root, args.b, study_b))
@@ -53,12 +53,6 @@ def run(args: argparse.Namespace) -> int:
     rows = differ[["path", "label", "predicted_a", "predicted_b"]].to_dict("records")
     print(json.dumps({"groups": found, "differ": rows}, indent=2) if args.json else table(found, rows))
     return 0
-
-
-def here(root: Path) -> str:
-    """Return the study in which a person stands, from the root; the root itself where it is none."""
-    inside = (Path.cwd() / "dvc.yaml").is_file()
-    return Path.cwd().resolve().relative_to(root.resolve()).as_posix() if inside else "."
 
 
 def predictions(root: Path, rev: str, study: str) -> pd.DataFrame:
@@ -75,7 +69,7 @@ def predictions(root: Path, rev: str, study: str) -> pd.DataFrame:
             raise InputError(f"{study}/{PREDICTIONS} is not there: run `dvc repro` or `dvc checkout` in {study}")
         return _table(path.read_bytes())
     digest = _digest(root, rev, study)
-    path = _cache(root) / digest[:2] / digest[2:]
+    path = cached(root, digest)
     if not path.is_file():
         raise InputError(
             f"predictions of {rev} ({digest[:12]}) are not in DVC's cache: run `dvc pull dvc.yaml` or `dvc repro` there"
@@ -144,32 +138,17 @@ def _verdict(p: float) -> str:
 
 
 def _digest(root: Path, rev: str, study: str) -> str:
+    name = commit(root, rev)
     try:
-        name = _git(root, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
-    except subprocess.CalledProcessError:
-        raise InputError(
-            f"{rev!r} is no commit: give a branch, tag or hash (`dvc exp show` has those of experiments)"
-        ) from None
-    try:
-        text = _git(root, "show", f"{name}:./{study}/dvc.lock" if study != "." else f"{name}:dvc.lock")
-    except subprocess.CalledProcessError:
+        text = git(root, "show", f"{name}:./{study}/dvc.lock" if study != "." else f"{name}:dvc.lock")
+    except InputError:
         raise InputError(f"{study}/dvc.lock is not in {rev}: expected the folder of a study that was run") from None
-    outs = yaml.safe_load(text)["stages"].get("evaluate", {}).get("outs", [])
+    outs = reading.stages(text, f"{study}/dvc.lock of {rev}").get("evaluate", {}).get("outs", [])
     for out in outs:
         if out["path"] == PREDICTIONS:
             return str(out["md5"])
     raise InputError(f"{study}/dvc.lock of {rev} has no {PREDICTIONS}: run `dvc repro` there and commit")
 
 
-def _cache(root: Path) -> Path:
-    from dvc.repo import Repo
-
-    return Path(Repo(str(root)).cache.local.path)
-
-
 def _table(data: bytes) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
-
-
-def _git(folder: Path, *words: str) -> str:
-    return subprocess.run(["git", *words], cwd=folder, check=True, text=True, capture_output=True).stdout.strip()

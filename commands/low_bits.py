@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from commands.repository import cached
 from stages.files import InputError
 
 if TYPE_CHECKING:
@@ -24,9 +23,8 @@ def difference(root: Path, study: Path, committed: str) -> float | None:
     """
     from stages.backbone.network import read_tensors  # torch takes seconds to load
 
-    cache = _cache(root) / committed[:2] / committed[2:]
     try:
-        before, _ = read_tensors(cache)
+        before, _ = read_tensors(cached(root, committed))
         after, _ = read_tensors(study / WEIGHTS)
     except InputError:
         return None
@@ -38,8 +36,3 @@ def difference(root: Path, study: Path, committed: str) -> float | None:
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
     scale = float(one.square().mean().sqrt()) if one.numel() else 0.0
     return float((one - other).abs().max()) / (scale or 1.0) if one.numel() else 0.0
-
-
-def _cache(root: Path) -> Path:
-    done = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, text=True, capture_output=True)
-    return Path(done.stdout.strip() or root / ".dvc/cache") / "files/md5"

@@ -58,7 +58,7 @@ def scores(study: Path, paths: set[str]) -> dict[str, Any]:
     try:
         accuracy = json.loads((study / METRICS).read_text(encoding="utf-8"))["all"]["accuracy"]
         rows = pd.read_csv(study / CONFUSION, dtype=str, keep_default_na=False)
-    except (OSError, KeyError):
+    except (OSError, KeyError, TypeError, ValueError):  # not there, or damaged, which `dvc status` tells
         return {}
     counts = pd.crosstab(rows["actual"], rows["predicted"])
     counts = counts.reindex(columns=counts.index.union(counts.columns), fill_value=0)
@@ -100,7 +100,8 @@ def table(result: dict[str, Any], outputs: list[Output]) -> str:
         lines.append(f"the weights differ by at most {apart:.1e} of their tensor's root mean square: {kind}")
     lines += _both_scores(result["committed"], result["now"], first is not None)
     verdict = "every output is the same, bit for bit" if result["same"] else "NOT the same"
-    return "\n".join([*lines, f"{result['rev'][:12]} {result['study']}: {verdict}"])
+    study = "the study in the repository's root" if result["study"] == "." else f"study {result['study']}"
+    return "\n".join([*lines, f"{result['rev'][:12]}, {study}: {verdict}"])
 
 
 def _both_scores(committed: dict[str, Any], now: dict[str, Any], differs: bool) -> list[str]:

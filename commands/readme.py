@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from commands.reading import read_json
 from stages.files import InputError, atomic_write
 from stages.report.sections import BASELINES
 
@@ -65,11 +65,11 @@ def results(root: Path) -> str:
         if not (root / folder / "metrics/test.json").is_file():
             lines.append(_row(title, "not run yet", "", ""))
             continue
-        metrics = _read(root / folder / "metrics/test.json")
+        metrics = read_json(root / folder / "metrics/test.json")
         lines.append(_row(f"[{title}]({folder})", *(_accuracy(metrics[group]) for group in ("all", "clean", "leaked"))))
     integrity = root / "studies/nickparvar/metrics/integrity.json"
     if integrity.is_file():
-        lines += ["", *_copies(_read(integrity)["leaked"])]
+        lines += ["", *_copies(read_json(integrity)["leaked"])]
     if integrity.is_file():
         lines += ["", *_worth(root)]
     return "\n".join([*lines, ""])
@@ -80,7 +80,7 @@ def speed(root: Path) -> str:
     lines = []
     pipeline = root / "bench/results/pipeline.json"
     if pipeline.is_file():
-        found = _read(pipeline)
+        found = read_json(pipeline)
         lines += [f"On {found['cores']} cores of an {found['cpu']}, medians:", ""]
         lines += ["| | seconds | runs | largest process |", "|---|---|---|---|"]
         for row in found["figures"]:
@@ -88,7 +88,7 @@ def speed(root: Path) -> str:
             lines.append(_row(row["name"], seconds, str(row["runs"]), f"{row['peak_gib']:.1f} GiB"))
     predict = root / "bench/results/predict.json"
     if predict.is_file():
-        found = _read(predict)
+        found = read_json(predict)
         speeds, asked = found["images_per_second"], found["settings"]
         lines += [
             "",
@@ -97,7 +97,7 @@ def speed(root: Path) -> str:
             f"({speeds['forward pass']:.1f}).",
         ]
     for path in sorted((root / "bench/results").glob("train_throughput*.json")):
-        found = _read(path)
+        found = read_json(path)
         title = f"training, {found['settings']['precision']}, images a second"
         ways = [way for way in WAYS if way in found["sizes"][0]["images_per_second"]]
         lines += ["", _row(title, *(WAYS[way] for way in ways)), "|---" * (1 + len(ways)) + "|"]
@@ -135,7 +135,7 @@ def _copies(leaked: dict[str, Any]) -> list[str]:
 
 def _worth(root: Path) -> list[str]:
     """Return the accuracies of what knows no anatomy, beside the network's, in both real studies."""
-    studies = [_read(root / f"studies/{name}/metrics/test.json") for name in ("nickparvar", "nickparvar-leakfree")]
+    studies = [read_json(root / f"studies/{name}/metrics/test.json") for name in ("nickparvar", "nickparvar-leakfree")]
     head = ["accuracy of", "as published: all", "as published: clean", "trained without copies: all"]
 
     def row(title: str, each: list[dict[str, Any]]) -> str:
@@ -145,7 +145,3 @@ def _worth(root: Path) -> list[str]:
     lines = [_row(*head), "|---" * len(head) + "|", row("the network", studies)]
     lines += [row(title, [study["baselines"][key] for study in studies]) for key, title in BASELINES.items()]
     return lines
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -7,12 +7,10 @@ is nobody's new work), and stays as it is where the same bits came out again.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from commands import reading
 from stages.files import InputError, write_json
 
 LOCK, PROVENANCE = Path("dvc.lock"), Path("metrics/provenance.json")
@@ -31,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the file for the study in whose folder one stands."""
     if not LOCK.is_file():
         raise InputError(f"no {LOCK} in {Path.cwd().name}/: stand in a study's folder and run `dvc repro` first")
-    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
-    known = json.loads(PROVENANCE.read_text(encoding="utf-8")) if PROVENANCE.is_file() else {}
+    lock = reading.stages(LOCK.read_bytes(), str(LOCK))
+    known = reading.read_json(PROVENANCE) if PROVENANCE.is_file() else {}
     outputs = {stage: {out["path"]: out["md5"] for out in entry.get("outs", [])} for stage, entry in lock.items()}
     if known.get("outputs") == outputs:
         return 0
@@ -54,9 +52,9 @@ def logs(outputs: Hashes) -> dict[str, dict[str, Any]]:
     found = {}
     for stage, hashes in outputs.items():
         path = Path(f"logs/{stage}.json")
-        log = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        log = reading.read_json(path) if path.is_file() else {}
         if log.pop("outputs", None) == hashes:
-            log.pop("seconds")
+            log.pop("seconds", None)
             found[stage] = log
     return found
 
@@ -69,7 +67,7 @@ def environments(outputs: Hashes, known: dict[str, Any], logged: dict[str, dict[
     made: dict[str, dict[str, Any]] = {}
     for entry in known.get("environments", []):
         kept = {key: value for key, value in entry.items() if key != "stages"}
-        made |= {s: kept for s in entry["stages"] if known["outputs"].get(s) == outputs.get(s)}
+        made |= {s: kept for s in entry["stages"] if known.get("outputs", {}).get(s) == outputs.get(s)}
     made |= logged
     found: list[dict[str, Any]] = []
     for stage in outputs:

@@ -15,18 +15,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
-from commands import cause, low_bits
+from commands import cause, low_bits, reading
 from commands.outputs import Output, compare, first_differing, scores, table
-from stages import provenance, runtime
+from commands.repository import commit, find_root, git, here
+from stages import provenance
 from stages.files import InputError
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -39,36 +37,26 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("rev", nargs="?", default="HEAD", metavar="REV", help="what to re-make (default: HEAD)")
     parser.add_argument(
-        "--study", default=".", metavar="DIR", help="the study, from the repository's root (default: .)"
+        "--study", metavar="DIR", help="the study, from the repository's root (default: the one you stand in)"
     )
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="these and what they need (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, failed=2)  # 1, which CI may forgive, must mean only `differs`
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, print, and return the exit status."""
     _unwind_when_ended()
-    try:
-        return _run(args)
-    except BrokenPipeError:
-        raise
-    except Exception as error:  # Python's own status for it is 1, which CI may forgive: that must mean only `differs`
-        line = _said(error)
-        print(f"brainmri: {line}" if line else traceback.format_exc(), file=sys.stderr)
-        return 2
-
-
-def _run(args: argparse.Namespace) -> int:
-    root = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel"))
+    root = find_root()
+    name = args.study or here(root)
     with tempfile.TemporaryDirectory(prefix="brainmri-replay-") as folder:
         clone = Path(folder) / "clone"
         rev = checkout(root, args.rev, clone)
-        result, outputs = replayed(clone, args.study, args.stages, sys.stderr if args.json else sys.stdout)
+        result, outputs = replayed(clone, name, args.stages, sys.stderr if args.json else sys.stdout)
         differing = next((o for o in outputs if o.path == low_bits.WEIGHTS and o.now and not o.same), None)
-        if differing and (found := low_bits.difference(root, clone / args.study, differing.committed)) is not None:
+        if differing and (found := low_bits.difference(root, clone / name, differing.committed)) is not None:
             result["weights_differ_by"] = found
-        result = {"rev": rev, "study": args.study} | result
+        result = {"rev": rev, "study": name} | result
     print(json.dumps(result, indent=2) if args.json else table(result, outputs))
     return exit_status(result, outputs)
 
@@ -86,6 +74,7 @@ def replayed(clone: Path, name: str, stages: list[str] | None, console: Any) -> 
     """Run a study of the clone by force; return what is to be said of it, and every output's hashes."""
     study = _study(clone, name)
     lock = _lock(study)
+    cause.recorded(study)  # where it is damaged, that is said now and not after the run
     if unknown := sorted(set(stages or []) - set(lock)):
         raise InputError(f"--stages {unknown[0]}: no such stage; expected some of {', '.join(lock)}")
     committed = needed(lock, stages or list(lock))
@@ -95,7 +84,7 @@ def replayed(clone: Path, name: str, stages: list[str] | None, console: Any) -> 
     # of a stage that did not finish, dvc.lock still has the committed hashes
     now = {stage: entry for stage, entry in needed(_lock(study), list(committed)).items() if stage in ran.finished}
     outputs = compare(committed, now)
-    dirty = [] if stages else _git(clone, "status", "--porcelain").splitlines()
+    dirty = [] if stages else git(clone, "status", "--porcelain").splitlines()
     versions = provenance.other_versions(clone / "requirements.lock")
     skipped = [stage for stage in committed if stage not in ran.began]
     result = {
@@ -146,14 +135,9 @@ def checkout(root: Path, rev: str, clone: Path) -> str:
     A clone that borrows the objects, not a worktree: nothing at all is written into the repository, so nothing can be
     left there, even by a power cut.
     """
-    try:
-        name = _git(root, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
-    except subprocess.CalledProcessError:
-        raise InputError(
-            f"{rev!r} is no commit of {root.name}: give a branch, tag or hash that `git log` knows"
-        ) from None
-    subprocess.run(["git", "clone", "--quiet", "--shared", "--no-checkout", root, clone], check=True)
-    _git(clone, "checkout", "--quiet", "--detach", name)
+    name = commit(root, rev)
+    git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone))
+    git(clone, "checkout", "--quiet", "--detach", name)
     return name
 
 
@@ -223,21 +207,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _lock(study: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load((study / "dvc.lock").read_text())["stages"])
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, check=True, text=True, capture_output=True)
-    return done.stdout.rstrip("\n")  # no more: the lines of `git status --porcelain` may begin with a space
-
-
-def _said(error: Exception) -> str | None:
-    """Return the line for a person; None where only a traceback helps."""
-    if isinstance(error, subprocess.CalledProcessError):
-        return f"{str(error.stderr or '').strip() or error}"
-    if isinstance(error, OSError):
-        return runtime.os_error(error)
-    return str(error) if isinstance(error, InputError) else None
+    return reading.stages((study / "dvc.lock").read_bytes(), "the commit's dvc.lock")
 
 
 def _unwind_when_ended() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from commands import reading
 from stages import params
 from stages.evaluate.schema import Params
 from stages.evaluate.summary import summary
@@ -32,10 +32,20 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(
                 f"{path} not found in {Path.cwd().name}/: stand in a study's folder and run `dvc repro` first"
             )
-    text = METRICS.read_text(encoding="utf-8")
+    metrics = reading.read_json(METRICS)
     if args.json:
-        print(text, end="")
+        print(METRICS.read_text(encoding="utf-8"), end="")
         return 0
-    confused = pd.read_csv(CONFUSION, dtype=str, keep_default_na=False)
-    print(summary(json.loads(text), counts(confused, params.load(Params).classes)))
+    classes = params.load(Params).classes
+    try:
+        table = counts(pd.read_csv(CONFUSION, dtype=str, keep_default_na=False), classes)
+        text = summary(metrics, table)
+        if table.to_numpy().sum() != metrics["all"]["n"]:
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{METRICS} and {CONFUSION} are not of one run of this code, or damaged: run `dvc repro`, "
+            "or take both from Git"
+        ) from None
+    print(text)
     return 0

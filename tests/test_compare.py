@@ -92,6 +92,43 @@ def test_standing_in_a_study_means_that_study(repository: Path, capsys, monkeypa
 
 
 @pytest.mark.parametrize(
+    ("lock", "said"),
+    [
+        ("stages:\n<<<<<<< HEAD\n  a: {}\n", "dvc.lock of HEAD is no YAML (line 3)"),
+        ("schema: '2.0'\n", "has no stages"),
+        ("stages:\n  evaluate:\n", "has no stages"),
+        ("[]\n", "expected keys and values"),
+    ],
+)
+def test_a_lock_file_that_was_committed_damaged_is_one_line(repository: Path, capsys, lock: str, said: str):
+    (repository / "dvc.lock").write_text(lock)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, "commit", "-qam", "damaged"], check=True)
+    assert main(["compare", "HEAD", "one"]) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_outside_a_repository_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "one", "two"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("brainmri: fatal: not a git repository") and error.count("\n") == 1
+    assert "stand in a clone" in error
+
+
+def test_a_cache_elsewhere_is_found_and_settings_that_are_damaged_are_one_line(repository: Path, capsys):
+    (repository / ".dvc/cache").rename(repository / "elsewhere")
+    (repository / ".dvc/config.local").write_text("[cache]\n    dir = ../elsewhere\n")
+    assert main(["compare", "one", "two", "--json"]) == 0
+    (repository / ".dvc/config").write_text("<<<<<<< HEAD\n[core]\n")
+    capsys.readouterr()
+    assert main(["compare", "one", "two"]) == 1
+    error = capsys.readouterr().err
+    assert ".dvc/config: " in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["one", "nowhere"], "'nowhere' is no commit"),

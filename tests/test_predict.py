@@ -5,18 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from conftest import ROOT
+from faulting import NO_OVERRIDE
 from PIL import Image
 
 from commands.__main__ import main
-from commands.predict import model
+from commands.predict import dicom, model
+from commands.predict.inputs import File, Unreadable, read
 from stages.backbone.inference import logits
+from stages.prepare.schema import Prepare
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets/images"
 
@@ -166,10 +173,133 @@ def test_a_study_that_was_not_run_or_does_not_belong_together_is_one_line(ask, t
     status, _, errors = ask("a.png", study=other)
     assert status == 1 and "is not the file that" in errors[0]
     (other / "models/predictor.json").write_text("{")
-    assert "is not JSON" in ask("a.png", study=other)[2][0]
+    assert "(Invalid JSON: " in ask("a.png", study=other)[2][0]
     (other / "data/descriptors.npy").unlink()
     (other / "models/predictor.json").write_text(json.dumps(about))
     assert "descriptors.npy not found" in ask("a.png", study=other)[2][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"mirror": None}, "mirror: Field required"),
+        ({"twins": None}, "twins: Field required"),
+        ({"later": 1}, "later: Extra inputs"),
+        ({"mirror": "yes"}, "mirror: Input should be a valid boolean"),
+        ({"threads": 0}, "threads: Input should be greater than 0"),
+        ({"prepare.max_pixels": "5"}, "prepare.max_pixels: Input should be a valid integer"),
+        ({"prepare.crop": 1}, "prepare.crop: Input should be a valid boolean"),
+        ({"twins.similarity": None}, "twins.similarity: Field required"),
+        ({"twins.candidate": "0.6"}, "twins.candidate: Input should be a valid number"),
+    ],
+)
+def test_a_predictor_of_other_code_or_with_wrong_types_is_one_line(tiny_study, tmp_path, capsys, change, what):
+    about = json.loads((tiny_study / "models/predictor.json").read_text())
+    for key, value in change.items():  # None takes it away
+        *outer, last = key.split(".")
+        group = about[outer[0]] if outer else about
+        group.pop(last, None)
+        if value is not None:
+            group[last] = value
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/predictor.json").write_text(json.dumps(about))
+    assert main(["predict", "a.png", "--study", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert f"predictor.json is not as this version of the code writes it ({what}" in error
+    assert "run `dvc repro`" in error and error.count("\n") == 1
+
+
+def test_where_gradcam_cannot_write_is_told_before_anything_is_loaded(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for folder in (tmp_path / "file", tmp_path / "file/maps", tmp_path / "link"):
+        assert main(["predict", "a.png", "--study", str(tmp_path / "none"), "--gradcam", str(folder)]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"brainmri: --gradcam {folder}: ") and "is no folder" in error
+        assert error.count("\n") == 1 and "dvc repro" not in error
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "link"]
+    assert main(["predict", "a.png", "--study", str(tmp_path / "none"), "--gradcam", str(tmp_path / "a/b")]) == 1
+    assert "predictor.json not found" in capsys.readouterr().err and not (tmp_path / "a").exists()
+
+
+def test_an_error_of_the_system_names_the_command_and_no_stage(tmp_path, capsys):
+    study = tmp_path / ("x" * 300)
+    assert main(["predict", "a.png", "--study", str(study)]) == 1
+    said = f"{study}/models/predictor.json: File name too long; mend that and run it again"
+    assert capsys.readouterr().err == f"brainmri: predict: {said}\n"
+
+
+def test_too_long_a_name_has_a_line_of_its_own(ask, tiny_study, committed):
+    status, text, errors = ask("x" * 300, tiny_study / "data/raw" / committed["path"][0], "--csv")
+    assert status == 1 and len(rows(text)) == 1 and errors[0].endswith(": cannot be read: File name too long")
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv, so that root is bound by permissions")
+def test_what_may_not_be_read_has_a_line_of_its_own_and_is_never_left_out(tmp_path):
+    for name in ("closed", "unlisted", "blind"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    (tmp_path / "b.png").touch()
+    modes = {"closed": 0o000, "unlisted": 0o300, "blind": 0o400, "b.png": 0o000}
+    for name, mode in modes.items():
+        (tmp_path / name).chmod(mode)
+    code = (
+        "import sys; from pathlib import Path; from commands.predict.inputs import files, read; "
+        "[print(each.path, each.reason) for file in files([*map(Path, sys.argv[1:])]) for each in read(file, 32, None)]"
+    )
+    words = [*NO_OVERRIDE, sys.executable, "-c", code, ".", "closed/a.png", "closed"]
+    try:
+        done = subprocess.run(
+            words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, capture_output=True
+        )
+    finally:
+        for name in modes:
+            (tmp_path / name).chmod(0o755)
+    assert done.stdout.splitlines() == [
+        "b.png cannot be read: Permission denied",
+        "blind/a.png cannot be read: Permission denied",
+        "closed this folder may not be looked into",
+        "unlisted this folder may not be looked into",
+        "closed/a.png cannot be read: Permission denied",
+        "closed this folder may not be looked into",
+    ], done.stderr
+
+
+def test_a_tiff_of_more_pages_than_frames_are_allowed_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(dicom, "MAX_FRAMES", 2)
+    page = Image.new("L", (40, 40), 9)
+    for count in (2, 3):
+        page.save(tmp_path / f"{count}.tiff", save_all=True, append_images=[page] * (count - 1))
+    prepare = Prepare(crop=False, crop_threshold=0.1, max_pixels=10_000)
+    assert len(read(File(tmp_path / "2.tiff", "2.tiff"), 32, prepare)) == 2
+    assert read(File(tmp_path / "3.tiff", "3.tiff"), 32, prepare) == [
+        Unreadable(str(tmp_path / "3.tiff"), "3 pages: expected 1 to 2")
+    ]
+
+
+def test_names_that_are_no_utf_8_or_move_the_cursor_spoil_no_output(tiny_study, committed, tmp_path, monkeypatch):
+    names = [os.fsdecode(b"caf\xe9.png"), 'a\nb,"c.png', "a\rb.png", "\x1b[31mred.png"]
+    for name in names:
+        shutil.copy(tiny_study / "data/raw" / committed["path"][0], tmp_path / name)
+    (tmp_path / "no\nimage").touch()
+
+    def said(*words: str) -> str:
+        out, errors = io.BytesIO(), io.StringIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="utf-8", newline=""))
+        monkeypatch.setattr(sys, "stderr", errors)
+        assert main(["predict", str(tmp_path), "--study", str(tiny_study), *words]) == 1
+        sys.stdout.flush()
+        assert f"{tmp_path}/no\\nimage: empty file" in errors.getvalue() and "\n\n" not in errors.getvalue()
+        return out.getvalue().decode()
+
+    shown = ["\\x1b[31mred.png", 'a\\nb,"c.png', "a\\rb.png", "caf\\udce9.png"]
+    lines = said().splitlines()
+    assert len(lines) == 5 and all(f"{tmp_path}/{name}" in line for name, line in zip(shown, lines[1:], strict=True))
+    paths = [found["path"] for found in json.loads(said("--json"))["images"]]
+    assert sorted(paths) == sorted(f"{tmp_path}/{name}" for name in names)
+    table = csv.DictReader(io.StringIO(said("--csv"), newline=""))
+    expected = [names[3], names[1], names[2], "caf\\udce9.png"]
+    assert [row["path"] for row in table] == [f"{tmp_path}/{name}" for name in expected]
 
 
 def test_an_empty_folder_is_one_line(ask, tmp_path):

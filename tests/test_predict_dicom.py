@@ -10,6 +10,7 @@ from PIL import Image
 
 from commands.predict import dicom
 from commands.predict.inputs import File, Unreadable, read
+from stages.prepare.schema import Prepare
 from stages.verify.decode import DecodeError, decode_grey
 
 pydicom = pytest.importorskip("pydicom")
@@ -142,6 +143,6 @@ def read_frames(data: bytes):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.dcm"
         path.write_bytes(data)
-        found = read(File(path, "a.dcm"), 32, {"crop": True, "crop_threshold": 0.1, "max_pixels": MAX})
+        found = read(File(path, "a.dcm"), 32, Prepare(crop=True, crop_threshold=0.1, max_pixels=MAX))
     assert not any(isinstance(each, Unreadable) for each in found)
     return found

@@ -79,6 +79,27 @@ def test_a_folder_without_a_lock_is_one_line(tmp_path: Path, monkeypatch: pytest
     assert "stand in a study's folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("dvc.lock", "stages:\n  a:\n<<<<<<< HEAD\n    outs: []\n=======\n", "dvc.lock is no YAML (line "),
+        ("dvc.lock", "schema: '2.0'\n", "dvc.lock has no stages"),
+        ("metrics/provenance.json", '{\n<<<<<<< HEAD\n"outputs": {}}', "metrics/provenance.json is no JSON (line 2)"),
+        ("metrics/provenance.json", "[]", "metrics/provenance.json: expected keys and values"),
+        ("logs/train.json", '{"outputs"', "logs/train.json is no JSON (line 1)"),
+    ],
+)
+def test_what_a_merge_left_half_done_is_one_line_and_nothing_is_written(study: Path, capsys, name, text, said):
+    main(["record"])
+    write_lock(OUTPUTS | {"prepare": {"data/prepared": "9.dir"}})
+    Path(name).write_text(text)
+    before = Path("metrics/provenance.json").read_bytes()
+    assert main(["record"]) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and "Traceback" not in error
+    assert Path("metrics/provenance.json").read_bytes() == before
+
+
 def test_a_lock_file_of_the_first_stages_alone_is_recorded_as_far_as_it_goes(study: Path):
     stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     for partial in ({"prepare": stages["prepare"]}, {"prepare": stages["prepare"], "train": {"cmd": "true"}}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import errno
 import hashlib
 import io
 import json
@@ -66,7 +67,25 @@ def replay(folder: Path, *words: str) -> tuple[int, str, str]:
 def test_a_true_commit_is_the_same(tmp_path: Path):
     folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
     status, out, _ = replay(folder)
-    assert status == 0 and "every output is the same" in out
+    assert status == 0
+    assert out.endswith(", the study in the repository's root: every output is the same, bit for bit\n")
+
+
+def test_standing_in_a_study_means_that_study(tmp_path: Path):
+    folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
+    study = folder / "studies/mine"
+    study.mkdir(parents=True)
+    for name in ("make.py", "dvc.yaml", ".gitignore"):
+        shutil.copy(folder / name, study)
+    (study / "make.py").write_text("open('out.txt', 'w').write('mine')")
+    committed(study, "a study")
+    status, out, _ = replay(study)
+    assert status == 0 and "Running stage 'make'" in out
+    assert out.endswith(", study studies/mine: every output is the same, bit for bit\n")
+    (folder / "notes").mkdir()
+    for where, words, name in ((study, ["--study", "."], "."), (folder / "notes", [], ".")):
+        status, out, _ = replay(where, "--json", *words)
+        assert status == 0 and json.loads(out)["study"] == name
 
 
 def test_code_changed_without_running_it_is_named_even_where_the_output_is_the_same(tmp_path: Path):
@@ -312,6 +331,35 @@ def test_an_unknown_commit_and_an_unknown_stage_are_one_line(tmp_path: Path):
     assert status == 2 and err.startswith("brainmri: DVC cannot read the commit's dvc.yaml: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("dvc.lock", "<<<<<<< HEAD\nstages: {}\n", "the commit's dvc.lock is no YAML (line 2)"),
+        ("dvc.lock", "schema: '2.0'\n", "the commit's dvc.lock has no stages"),
+        ("metrics/provenance.json", "<<<<<<< HEAD\n{}\n", "metrics/provenance.json is no JSON (line 1)"),
+    ],
+)
+def test_what_was_committed_in_the_middle_of_a_merge_is_one_line_before_anything_is_run(
+    tmp_path: Path, name: str, text: str, said: str
+):
+    folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "merged")
+    status, out, err = replay(folder)
+    assert status == 2 and said in err and err.count("\n") == 1 and out == ""
+
+
+def test_metrics_that_were_committed_damaged_are_named_and_no_accuracy_is_told(tmp_path: Path):
+    folder = scored(tmp_path / "one", 1)
+    (folder / "metrics/test.json").write_text("<<<<<<< HEAD\n")
+    git(folder, "commit", "-qam", "merged")
+    status, out, _ = replay(folder)
+    assert status == 2 and "changed without running make again: metrics/test.json\n" in out
+    assert "accuracy committed" not in out and "accuracy now: 0.600000" in out
+
+
 def test_outside_a_repository_is_one_line(tmp_path: Path):
     status, _, err = replay(tmp_path)
     assert status == 2 and err.startswith("brainmri: fatal: not a git repository") and err.count("\n") == 1
@@ -319,8 +367,19 @@ def test_outside_a_repository_is_one_line(tmp_path: Path):
 
 def test_an_error_of_our_own_is_not_taken_for_other_bits(monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(replaying, "_unwind_when_ended", lambda: None)
-    monkeypatch.setattr(replaying, "_run", lambda args: {}["x"])
+    monkeypatch.setattr(replaying, "find_root", lambda: {}["x"])
     assert main(["replay"]) == 2 and "KeyError" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_one_line_and_not_taken_for_other_bits(monkeypatch: pytest.MonkeyPatch, capsys):
+    def full() -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/clone")
+
+    monkeypatch.setattr(replaying, "_unwind_when_ended", lambda: None)
+    monkeypatch.setattr(replaying, "find_root", full)
+    assert main(["replay"]) == 2
+    said = "brainmri: replay: /tmp/clone: No space left on device; mend that and run it again\n"
+    assert capsys.readouterr().err == said
 
 
 def test_help_says_the_exit_statuses(capsys):

@@ -10,9 +10,13 @@ Not a medical device: nothing here may be used to treat anyone.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from stages.files import InputError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -35,6 +39,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict; exit status 1 where a file could not be read, after all the others."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if args.gradcam:
+        _check_folder(args.gradcam)
     # torch takes seconds to load: not before somebody wants a prediction
     from commands.predict import inputs, output
     from commands.predict.model import Model
@@ -46,10 +54,18 @@ def run(args: argparse.Namespace) -> int:
     for found in model.predictions(files):
         if isinstance(found, inputs.Unreadable):
             failed += 1
-            print(f"brainmri: {found.path}: {found.reason}", file=sys.stderr)
+            print(output.printable(f"brainmri: {found.path}: {found.reason}"), file=sys.stderr)
         write.add(found)
     write.close()
     print(output.NOTICE, file=sys.stderr)
     if failed:
         print(f"brainmri: {failed} of {len(files)} files could not be read (named above)", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder for pictures that cannot be written into or made; makes none."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.is_symlink() or each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        fault = "may not be written into" if there.is_dir() else "is no folder"
+        raise InputError(f"--gradcam {folder}: {there} {fault}; expected a folder, or the name of a new one")

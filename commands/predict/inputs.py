@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from commands.predict import dicom
 from stages.files import InputError
 from stages.prepare.image import square
+from stages.prepare.schema import Prepare
 from stages.verify.decode import DecodeError, decode_grey, pages
 from stages.verify.describe import CELLS, SIDE, VIEWS, Described, describe
 
@@ -48,14 +50,28 @@ def files(paths: list[Path]) -> list[File]:
     """Return the files meant by `paths`, folders walked in the order of their names; hidden files are left out."""
     found: list[File] = []
     for path in paths:
-        if path.is_dir():
-            below = sorted(each.relative_to(path) for each in path.rglob("*") if each.is_file())
-            found += [File(path / each, each.as_posix()) for each in below if not _hidden(each)]
+        if _is_folder(path):
+            found += [File(path / each, each.as_posix()) for each in _below(path) if not _hidden(each)]
         else:
             found.append(File(path, path.name))
     if not found:
         raise InputError(f"no file in {', '.join(map(str, paths))}: expected an image, or a folder of images")
     return _told_apart(found)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+    except OSError:  # too long a name, or above it a folder that may not be looked into: `read` says so
+        return False
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the files below a folder, sorted, and the folders that may not be looked into, which `read` names."""
+    closed: list[Path] = []
+    walked = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))
+    found = [Path(where, name) for where, _, names in walked for name in names]
+    return sorted(each.relative_to(folder) for each in found + closed)
 
 
 def _told_apart(found: list[File]) -> list[File]:
@@ -74,17 +90,19 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def read_all(chunk: list[File], size: int, prepare: dict[str, Any]) -> list[list[Picture | Unreadable]]:
+def read_all(chunk: list[File], size: int, prepare: Prepare) -> list[list[Picture | Unreadable]]:
     """Return what is in each of some files."""
     return [read(file, size, prepare) for file in chunk]
 
 
-def read(file: File, size: int, prepare: dict[str, Any]) -> list[Picture | Unreadable]:
+def read(file: File, size: int, prepare: Prepare) -> list[Picture | Unreadable]:
     """Return the pictures of a file, each cut and resized as the prepare stage does it; or why there are none."""
     path = str(file.path)
     try:
         if not file.path.exists():
             raise DecodeError("no such file or folder")
+        if file.path.is_dir():
+            raise DecodeError("this folder may not be looked into")
         if not file.path.is_file():
             raise DecodeError("neither a file nor a folder")
         if file.path.stat().st_size > MAX_BYTES:
@@ -92,10 +110,10 @@ def read(file: File, size: int, prepare: dict[str, Any]) -> list[Picture | Unrea
         data = file.path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         found: list[Picture | Unreadable] = []
-        for number, grey in enumerate(_levels(data, file.name, prepare["max_pixels"]), 1):
-            if max(grey.shape) ** 2 > 4 * prepare["max_pixels"]:
+        for number, grey in enumerate(_levels(data, file.name, prepare.max_pixels), 1):
+            if max(grey.shape) ** 2 > 4 * prepare.max_pixels:
                 raise DecodeError(f"{grey.shape[1]} x {grey.shape[0]} pixels are too long and thin")
-            image = square(grey, size, prepare["crop"], prepare["crop_threshold"])
+            image = square(grey, size, prepare.crop, prepare.crop_threshold)
             found.append(Picture(path, file.name, number, digest, image, describe(grey) or _nothing()))
     except DecodeError as error:
         return [Unreadable(path, str(error))]
@@ -108,8 +126,11 @@ def _levels(data: bytes, name: str, max_pixels: int) -> Iterator[NDArray[np.uint
     """Yield the grey levels of each frame of a DICOM file, each page of a TIFF, or the one picture of another file."""
     if dicom.is_dicom(data, name):
         yield from dicom.frames(data, max_pixels)
-    else:
-        yield from (decode_grey(data, max_pixels, page) for page in range(pages(data)))
+        return
+    count = pages(data)
+    if count > dicom.MAX_FRAMES:
+        raise DecodeError(f"{count} pages: expected 1 to {dicom.MAX_FRAMES}")
+    yield from (decode_grey(data, max_pixels, page) for page in range(count))
 
 
 def _nothing() -> Described:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt, ValidationError
 from tqdm import tqdm
 
 from commands.predict.inputs import File, Picture, Unreadable, read_all
@@ -20,11 +20,14 @@ from stages.backbone.inference import logits
 from stages.evaluate import likeness
 from stages.evaluate.calibration import probabilities
 from stages.files import InputError, sha256_file
+from stages.params import Group
+from stages.prepare.schema import Prepare
 from stages.report.gradcam import gradcam, overlay_png
 from stages.runtime import Device
 from stages.verify.confirm import similarities
 from stages.verify.decode import DecodeError, decode_grey
 from stages.verify.describe import CELLS, Described, describe
+from stages.verify.schema import Twins
 from stages.verify.search import best_products, best_turns, parts
 from stages.verify.turns import INVERSE, KINDS, TURNS
 
@@ -47,6 +50,19 @@ class Prediction(NamedTuple):
     copy_kind: str  # byte | copy | mirrored | rotated, or ""
 
 
+class Predictor(Group):
+    """models/predictor.json, as the evaluate stage writes it."""
+
+    weights_sha256: str
+    prepare: Prepare
+    threads: PositiveInt
+    batch_size: PositiveInt
+    mirror: bool
+    temperature: PositiveFloat
+    lowest_likeness: float | None
+    twins: Twins
+
+
 class Model:
     """The network of a study that has been run, ready to be asked."""
 
@@ -54,27 +70,30 @@ class Model:
         """Load it. InputError where the study has not been run, or its files do not belong together."""
         self.study, self.gradcam_folder = study, gradcam_folder
         about = self._about()
-        runtime.exact(about["threads"], "fp32")
+        runtime.exact(about.threads, "fp32")
         self.device = runtime.device(device)
         weights = study / "models/model.safetensors"
         loaded, self.meta = network.load(weights)
-        if sha256_file(weights) != about["weights_sha256"]:
+        if sha256_file(weights) != about.weights_sha256:
             raise InputError(f"{weights} is not the file that models/predictor.json was made for: run `dvc repro`")
         self.network = loaded.to(self.device)
         self.about, self.classes = about, self.meta.classes
         self._load_training_images()
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self) -> Predictor:
         path = self.study / "models/predictor.json"
         try:
-            about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return Predictor.model_validate_json(path.read_bytes(), strict=True)
         except FileNotFoundError:
             raise InputError(
                 f"{path} not found: name a study that has been run with --study, or `dvc repro` or `dvc pull dvc.yaml`"
             ) from None
-        except ValueError as error:
-            raise InputError(f"{path} is not JSON ({error}): run `dvc repro`") from None
-        return about
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+            raise InputError(
+                f"{path} is not as this version of the code writes it ({what}): run `dvc repro` in the study"
+            ) from None
 
     def _load_training_images(self) -> None:
         data = self.study / "data"
@@ -96,7 +115,7 @@ class Model:
         with tqdm(total=len(files), unit="file", leave=False, disable=None if many else True) as bar:
             for found in self._read(files, bar):
                 waiting.append(found)
-                full = sum(isinstance(each, Picture) for each in waiting) == self.about["batch_size"]
+                full = sum(isinstance(each, Picture) for each in waiting) == self.about.batch_size
                 if full or len(waiting) == LONGEST:
                     yield from self._answers(waiting)
                     waiting = []
@@ -109,7 +128,7 @@ class Model:
 
     def _read(self, files: list[File], bar: Any) -> Iterator[Picture | Unreadable]:
         chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-        work = partial(read_all, size=self.meta.image_size, prepare=self.about["prepare"])
+        work = partial(read_all, size=self.meta.image_size, prepare=self.about.prepare)
         for results in runtime.in_order(work, chunks):
             for found in results:
                 yield from found
@@ -125,11 +144,11 @@ class Model:
             images,
             mean=self.meta.mean,
             std=self.meta.std,
-            batch_size=self.about["batch_size"],
+            batch_size=self.about.batch_size,
             device=self.device,
-            mirror=self.about["mirror"],
+            mirror=self.about.mirror,
         )
-        given = probabilities(found, self.about["temperature"])
+        given = probabilities(found, self.about.temperature)
         best = given.argmax(axis=1)
         near = likeness.nearest(np.stack([each.described.descriptors for each in pictures]), self.stored)
         if self.gradcam_folder:
@@ -142,7 +161,7 @@ class Model:
     def _prediction(
         self, picture: Picture, given: NDArray[np.float64], best: int, row: int, cosine: float
     ) -> Prediction:
-        lowest = self.about["lowest_likeness"]
+        lowest = self.about.lowest_likeness
         nearest = self.training[row] if row >= 0 else ""
         copy_of, kind = self._copy(picture, nearest, cosine)
         return Prediction(
@@ -162,13 +181,13 @@ class Model:
         if same := self.by_digest.get(picture.sha256):
             return same, "byte"
         file = self.study / "data/raw" / nearest
-        if not nearest or cosine < self.about["twins"]["candidate"] or not file.is_file():
+        if not nearest or cosine < self.about.twins.candidate or not file.is_file():
             return "", ""
         try:
             other = describe(decode_grey(file.read_bytes(), MAX_PIXELS))
         except DecodeError:
             return "", ""
-        kind = copy_kind(picture.described, other, self.about["twins"]) if other else ""
+        kind = copy_kind(picture.described, other, self.about.twins) if other else ""
         return (nearest, kind) if kind else ("", "")
 
     def _write_gradcams(self, pictures: list[Picture], images: NDArray[np.uint8], best: NDArray[np.int64]) -> None:
@@ -179,7 +198,7 @@ class Model:
             overlay_png(self.gradcam_folder / f"{name}.png", image, heat)
 
 
-def copy_kind(one: Described, other: Described, twins: dict[str, Any]) -> str:
+def copy_kind(one: Described, other: Described, twins: Twins) -> str:
     """Return copy, mirrored or rotated where two pictures are the same one, else ""; as the verify stage decides."""
     products = best_products(parts(one.descriptors), parts(other.descriptors))
     view, its_view = np.unravel_index(int(products.argmax()), products.shape)
@@ -191,4 +210,4 @@ def copy_kind(one: Described, other: Described, twins: dict[str, Any]) -> str:
         one.descriptors[view].reshape(1, CELLS, CELLS),
         np.ascontiguousarray(back(other.descriptors[its_view].reshape(CELLS, CELLS)))[None],
     )
-    return KINDS[turn[0]] if whole[0] >= twins["similarity"] and worst[0] >= twins["block"] else ""
+    return KINDS[turn[0]] if whole[0] >= twins.similarity and worst[0] >= twins.block else ""

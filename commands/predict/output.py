@@ -45,7 +45,7 @@ class Text:
         name = found.path if found.frame is None else f"{found.path}, frame {found.frame}"
         probability = f"{found.probabilities[found.predicted]:.4f}"
         line = f"{found.predicted:{self.width}}  {probability:>11}  {name}"
-        print(line + "".join(f"  [{each}]" for each in remarks(found)), file=self.to, flush=True)
+        print(printable(line + "".join(f"  [{each}]" for each in remarks(found))), file=self.to, flush=True)
 
     def close(self) -> None:
         """All is written."""
@@ -56,15 +56,20 @@ class Csv:
 
     def __init__(self, classes: list[str], to: IO[str]) -> None:
         """Write the heading."""
-        self.table = csv.writer(to, lineterminator="\n")
+        self.to = to
         hints = ["nearest", "likeness", "unlike", "copy_of", "copy_kind"]
-        self.table.writerow(["path", "frame", "predicted", *(f"p_{name}" for name in classes), *hints])
+        self._write(["path", "frame", "predicted", *(f"p_{name}" for name in classes), *hints])
 
     def add(self, found: Prediction | Unreadable) -> None:
         """Write one row; unreadable files have none."""
         if isinstance(found, Prediction):
             hints = [found.nearest, found.likeness, int(found.unlike), found.copy_of, found.copy_kind]
-            self.table.writerow([found.path, found.frame, found.predicted, *found.probabilities.values(), *hints])
+            self._write([found.path, found.frame, found.predicted, *found.probabilities.values(), *hints])
+
+    def _write(self, row: list[Any]) -> None:
+        # a carriage return, which is not our end of a line, would stand unquoted; readers take it for one
+        odd = any("\r" in str(cell) for cell in row)
+        csv.writer(self.to, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL).writerow(row)
 
     def close(self) -> None:
         """All is written."""
@@ -85,6 +90,11 @@ class Json:
     def close(self) -> None:
         """Write the object."""
         print(json.dumps(self.found | {"notice": NOTICE}, indent=2), file=self.to)
+
+
+def printable(line: str) -> str:
+    """Return a line with whatever in it would move the cursor, colour the console or hide written out."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
 
 
 def remarks(found: Prediction) -> list[str]:

@@ -1,0 +1,40 @@
+"""JSON and YAML that Git has, read so that what a merge leaves in it is one clear line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.files import InputError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a JSON file."""
+    return _parsed(path.read_bytes(), str(path), "JSON", json.loads)
+
+
+def stages(data: bytes | str, name: str) -> dict[str, Any]:
+    """Return the stages that a dvc.lock has: {stage: its command, dependencies, parameters and outputs}."""
+    found = _parsed(data, name, "YAML", yaml.safe_load).get("stages")
+    if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
+        raise InputError(f"{name} has no stages: expected what `dvc repro` writes; take it from Git, or run that")
+    return found
+
+
+def _parsed(data: bytes | str, name: str, kind: str, parse: Callable[[bytes | str], Any]) -> dict[str, Any]:
+    try:
+        found = parse(data)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else getattr(error, "lineno", None)
+        raise InputError(
+            f"{name} is no {kind}{f' (line {line})' if line else ''}: is it in the middle of a merge? "
+            "Finish that, or take the whole file from Git, then run `dvc repro`"
+        ) from None
+    if not isinstance(found, dict):
+        raise InputError(f"{name}: expected keys and values, found {type(found).__name__}: take it from Git")
+    return found
