@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     lock = reading.stages(LOCK.read_bytes(), str(LOCK))
     known = reading.read_json(PROVENANCE) if PROVENANCE.is_file() else {}
     outputs = {stage: {out["path"]: out["md5"] for out in entry.get("outs", [])} for stage, entry in lock.items()}
-    if known.get("outputs") == outputs:
+    described = {stage for entry in known.get("environments", []) for stage in entry["stages"]}
+    if known.get("outputs") == outputs and described == set(outputs):
         return 0
     # `dvc repro fetch` alone, or a run that failed half-way, leaves a lock without this stage
     settings = lock.get("train", {}).get("params", {}).get("params.yaml", {})
@@ -62,13 +63,12 @@ def logs(outputs: Hashes) -> dict[str, dict[str, Any]]:
 def environments(outputs: Hashes, known: dict[str, Any], logged: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the environments, each with the stages that it made.
 
-    A stage without a log keeps what `known`, the file so far, says of it where its outputs are still those.
+    What `known`, the file so far, says of a stage is kept where its outputs are still those.
     """
-    made: dict[str, dict[str, Any]] = {}
+    made = dict(logged)
     for entry in known.get("environments", []):
         kept = {key: value for key, value in entry.items() if key != "stages"}
         made |= {s: kept for s in entry["stages"] if known.get("outputs", {}).get(s) == outputs.get(s)}
-    made |= logged
     found: list[dict[str, Any]] = []
     for stage in outputs:
         if stage not in made:

@@ -73,6 +73,17 @@ def test_no_machine_is_named_for_what_came_from_the_cache(study: Path):
     assert provenance()["environments"] == [HERE | {"stages": ["prepare"]}]
 
 
+def test_a_stage_that_came_from_the_cache_is_added_when_its_log_is_there_and_the_rest_is_kept(study: Path):
+    train = Path("logs/train.json").read_bytes()
+    Path("logs/train.json").unlink()
+    main(["record"])
+    assert provenance()["environments"] == [HERE | {"stages": ["prepare"]}]
+    Path("logs/train.json").write_bytes(train)
+    write_log("prepare", OUTPUTS["prepare"], THERE)
+    main(["record"])
+    assert provenance()["environments"] == [HERE | {"stages": ["prepare", "train"]}]
+
+
 def test_a_folder_without_a_lock_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["record"]) == 1
