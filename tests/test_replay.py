@@ -52,7 +52,8 @@ def repository(folder: Path, code: str) -> Path:
 
 def start(folder: Path, *words: str, scratch: Path | None = None) -> subprocess.Popen[str]:
     environment = dvc_environment() | {"PYTHONPATH": str(ROOT)} | ({"TMPDIR": str(scratch)} if scratch else {})
-    command = [sys.executable, "-m", "commands", "replay", *words]
+    heard = "--default-signal=INT,TERM,HUP"  # also where the tests run under nohup or in the background
+    command = ["env", heard, sys.executable, "-m", "commands", "replay", *words]
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
