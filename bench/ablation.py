@@ -121,17 +121,15 @@ def so_far(args: argparse.Namespace) -> dict[str, Any]:
     if not args.output.is_file():
         return {"settings": asked, "runs": []}
     result = json.loads(args.output.read_text())
-    there = result["settings"]
-    differing = [
-        f"{key} = {there.get(key)}, not {asked.get(key)}"
-        for key in sorted(there | asked)
-        if there.get(key) != asked.get(key)
-    ]
-    if differing:
-        raise InputError(
-            f"{args.output} holds runs with other settings ({'; '.join(differing)}): choose another --output"
-        )
+    if others := differing(result["settings"], asked):
+        raise InputError(f"{args.output} holds runs with other settings ({'; '.join(others)}): choose another --output")
     return result
+
+
+def differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Return in which settings a result that is there is not one of those asked for here."""
+    keys = sorted(there | here)
+    return [f"{key} = {there.get(key)}, not {here.get(key)}" for key in keys if there.get(key) != here.get(key)]
 
 
 def arrays(study: Path) -> tuple[Images, Images]:

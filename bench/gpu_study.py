@@ -44,6 +44,7 @@ try:
     import sklearn  # noqa: F401
     import torchvision  # noqa: F401
 
+    from ablation import differing
     from gpu_runs import (
         CODE,
         SAVE_EVERY,
@@ -136,10 +137,8 @@ def so_far(args: argparse.Namespace) -> dict[str, Any]:
     if not args.out.is_file():
         return {"settings": settings}
     result = json.loads(args.out.read_text())
-    for key in sorted(settings | result["settings"]):
-        there, here = result["settings"].get(key), settings.get(key)
-        if there != here:
-            raise InputError(f"{args.out} holds figures with {key} = {there}, not {here}: choose another --out")
+    if others := differing(result["settings"], settings):
+        raise InputError(f"{args.out} holds figures with {others[0]}: choose another --out")
     return result
 
 

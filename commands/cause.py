@@ -43,7 +43,7 @@ def _behind(entry: Any) -> Iterator[str]:
 
 def recorded(study: Path) -> dict[str, Any]:
     """Return what metrics/provenance.json has; nothing where it is not there."""
-    return _json(study / "metrics/provenance.json")
+    return reading.read_json_if_there(study / "metrics/provenance.json")
 
 
 def environment_changes(study: Path, stage: str) -> list[str]:
@@ -51,7 +51,7 @@ def environment_changes(study: Path, stage: str) -> list[str]:
     before: dict[str, Any] = next(
         (each for each in recorded(study).get("environments", []) if stage in each["stages"]), {}
     )
-    after = _json(study / f"logs/{stage}.json")
+    after = reading.read_json_if_there(study / f"logs/{stage}.json")
     return settings_changes(study, stage) + [
         f"{key}: {_short(before[key])} -> {_short(after[key])}"
         for key in COMPARED
@@ -84,7 +84,3 @@ def cause(stage: str, changed: dict[str, list[str]], versions: dict[str, str], e
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return text if len(text) < 80 else f"{text[:77]}..."
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return reading.read_json(path) if path.is_file() else {}

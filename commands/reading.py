@@ -17,6 +17,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return _parsed(path.read_bytes(), str(path), "JSON", json.loads)
 
 
+def read_json_if_there(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a JSON file, none where it is not there."""
+    return read_json(path) if path.is_file() else {}
+
+
 def stages(data: bytes | str, name: str) -> dict[str, Any]:
     """Return the stages that a dvc.lock has: {stage: its command, dependencies, parameters and outputs}."""
     found = _parsed(data, name, "YAML", yaml.safe_load).get("stages")

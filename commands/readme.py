@@ -69,9 +69,7 @@ def results(root: Path) -> str:
         lines.append(_row(f"[{title}]({folder})", *(_accuracy(metrics[group]) for group in ("all", "clean", "leaked"))))
     integrity = root / "studies/nickparvar/metrics/integrity.json"
     if integrity.is_file():
-        lines += ["", *_copies(read_json(integrity)["leaked"])]
-    if integrity.is_file():
-        lines += ["", *_worth(root)]
+        lines += ["", *_copies(read_json(integrity)["leaked"]), "", *_worth(root)]
     return "\n".join([*lines, ""])
 
 

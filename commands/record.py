@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if not LOCK.is_file():
         raise InputError(f"no {LOCK} in {Path.cwd().name}/: stand in a study's folder and run `dvc repro` first")
     lock = reading.stages(LOCK.read_bytes(), str(LOCK))
-    known = reading.read_json(PROVENANCE) if PROVENANCE.is_file() else {}
+    known = reading.read_json_if_there(PROVENANCE)
     outputs = {stage: {out["path"]: out["md5"] for out in entry.get("outs", [])} for stage, entry in lock.items()}
     described = {stage for entry in known.get("environments", []) for stage in entry["stages"]}
     if known.get("outputs") == outputs and described == set(outputs):
@@ -52,8 +52,7 @@ def logs(outputs: Hashes) -> dict[str, dict[str, Any]]:
     """Return the environment of each stage whose log speaks of just the outputs that `dvc.lock` has."""
     found = {}
     for stage, hashes in outputs.items():
-        path = Path(f"logs/{stage}.json")
-        log = reading.read_json(path) if path.is_file() else {}
+        log = reading.read_json_if_there(Path(f"logs/{stage}.json"))
         if log.pop("outputs", None) == hashes:
             log.pop("seconds", None)
             found[stage] = log

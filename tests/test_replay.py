@@ -91,8 +91,7 @@ def test_standing_in_a_study_means_that_study(tmp_path: Path):
 
 def test_code_changed_without_running_it_is_named_even_where_the_output_is_the_same(tmp_path: Path):
     folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
-    (folder / "make.py").write_text("open('out.txt', 'w').write('1')  # faster")
-    git(folder, "commit", "-qam", "faster")
+    change(folder, "make.py", "open('out.txt', 'w').write('1')  # faster")
     status, out, _ = replay(folder)
     assert status == 2 and "changed without running make again: make.py" in out
 
@@ -104,29 +103,25 @@ def test_a_parameter_and_a_command_changed_without_running_are_named_even_where_
     stage = {key: written[key] for key in ("cmd", "deps", "params", "outs")}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage}}))
     committed(folder, "reads no parameter")
-    (folder / "params.yaml").write_text("x: 2\n")
-    git(folder, "commit", "-qam", "x")
+    change(folder, "params.yaml", "x: 2\n")
     status, out, _ = replay(folder)
     assert status == 2 and "make   out.txt" in out and "DIFFERS" not in out
     assert "changed without running make again: params.yaml: x\n" in out
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage | {"cmd": "python -B make.py"}}}))
-    git(folder, "commit", "-qam", "cmd")
+    change(folder, "dvc.yaml", yaml.safe_dump({"stages": {"make": stage | {"cmd": "python -B make.py"}}}))
     status, out, _ = replay(folder, "--stages", "make")
     assert status == 2 and "changed without running make again: params.yaml: x, dvc.yaml: cmd\n" in out
 
 
 def test_a_parameter_changed_without_running_is_the_cause_and_not_a_hidden_input(tmp_path: Path):
     folder = scored(tmp_path / "one", 1)
-    (folder / "params.yaml").write_text("x: 2\n")
-    git(folder, "commit", "-qam", "x")
+    change(folder, "params.yaml", "x: 2\n")
     status, out, _ = replay(folder)
     assert status == 2 and "the likely cause: changed without running make again: params.yaml: x\n" in out
 
 
 def test_a_metric_that_is_not_the_one_in_the_lock_file_is_named(tmp_path: Path):
     folder = scored(tmp_path / "one", 1)
-    (folder / "metrics/test.json").write_text('{"all": {"accuracy": 0.9999}}')
-    git(folder, "commit", "-qam", "forged")
+    change(folder, "metrics/test.json", '{"all": {"accuracy": 0.9999}}')
     status, out, _ = replay(folder)
     assert status == 2 and "changed without running make again: metrics/test.json\n" in out
     assert "accuracy committed: 0.999900" in out and "accuracy now: 0.600000" in out
@@ -142,8 +137,7 @@ def test_a_hidden_input_is_called_one(tmp_path: Path):
 def test_another_package_version_is_told_and_is_the_likely_cause_where_bits_differ(tmp_path: Path):
     for name, code, differs in (("same", "'1'", False), ("other", "str(time.time_ns())", True)):
         folder = repository(tmp_path / name, f"import time; open('out.txt', 'w').write({code})")
-        (folder / "requirements.lock").write_text("pyyaml==0.0.1\n")
-        git(folder, "commit", "-qam", "another version")
+        change(folder, "requirements.lock", "pyyaml==0.0.1\n")
         status, out, _ = replay(folder)
         assert status == int(differs)
         assert f"other version than requirements.lock: pyyaml 0.0.1 -> {yaml.__version__}\n" in out
@@ -152,8 +146,7 @@ def test_another_package_version_is_told_and_is_the_likely_cause_where_bits_diff
 
 def test_a_file_that_git_has_and_no_stage_declares_is_told_as_git_tells_it(tmp_path: Path):
     folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1'); open('notes.txt', 'w').write('1')")
-    (folder / "notes.txt").write_text("2")
-    git(folder, "commit", "-qam", "by hand")
+    change(folder, "notes.txt", "2")
     status, out, _ = replay(folder, "--json")
     found = json.loads(out)
     assert status == 1 and not found["same"] and found["changed_files"] == [" M notes.txt"]
@@ -238,6 +231,14 @@ def scored(folder: Path, x: int) -> Path:
         "    metrics:\n    - metrics/test.json: {cache: false}\n    plots:\n    - plots/confusion.csv: {cache: false}\n"
     )
     return committed(folder, "scored")
+
+
+def change(folder: Path, name: str, text: str) -> None:
+    """Commit another text of a file without running anything."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    git(folder, "add", name)
+    git(folder, "commit", "-qm", "changed by hand")
 
 
 def committed(folder: Path, message: str) -> Path:
@@ -326,8 +327,7 @@ def test_an_unknown_commit_and_an_unknown_stage_are_one_line(tmp_path: Path):
     for words, line in ((["nowhere"], "is no commit"), (["--stages", "bake"], "--stages bake: no such stage")):
         status, _, err = replay(folder, *words)
         assert status == 2 and line in err and err.count("\n") == 1
-    (folder / "dvc.yaml").write_text("stages: [\n")
-    git(folder, "commit", "-qam", "torn")
+    change(folder, "dvc.yaml", "stages: [\n")
     status, _, err = replay(folder)
     assert status == 2 and err.startswith("brainmri: DVC cannot read the commit's dvc.yaml: ")
 
@@ -344,18 +344,14 @@ def test_what_was_committed_in_the_middle_of_a_merge_is_one_line_before_anything
     tmp_path: Path, name: str, text: str, said: str
 ):
     folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
-    (folder / name).parent.mkdir(exist_ok=True)
-    (folder / name).write_text(text)
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "merged")
+    change(folder, name, text)
     status, out, err = replay(folder)
     assert status == 2 and said in err and err.count("\n") == 1 and out == ""
 
 
 def test_metrics_that_were_committed_damaged_are_named_and_no_accuracy_is_told(tmp_path: Path):
     folder = scored(tmp_path / "one", 1)
-    (folder / "metrics/test.json").write_text("<<<<<<< HEAD\n")
-    git(folder, "commit", "-qam", "merged")
+    change(folder, "metrics/test.json", "<<<<<<< HEAD\n")
     status, out, _ = replay(folder)
     assert status == 2 and "changed without running make again: metrics/test.json\n" in out
     assert "accuracy committed" not in out and "accuracy now: 0.600000" in out
