@@ -64,7 +64,7 @@ try:
     )
     from gpu_speed import cost, throughput
     from stages import provenance, runtime
-    from stages.files import InputError, sha256_file, write_json
+    from stages.files import InputError, read_figures, sha256_file, write_json
     from stages.train.checkpoint import fingerprint
 except ModuleNotFoundError as error:
     sys.exit(f"gpu_study: {error}; install what requirements.lock names, or carry it (docs/gpu.md)")
@@ -230,7 +230,7 @@ def study(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Itera
 
 def _scores(folder: Path) -> dict[str, Any]:
     """Return the scores of a study that has been run, its confusion matrix, and the digest of its weights."""
-    metrics = json.loads((folder / "metrics/test.json").read_text())
+    metrics = read_figures(folder / "metrics/scores.csv")
     row: dict[str, Any] = {group: {key: metrics[group].get(key) for key in SCORES} for group in GROUPS}
     row |= {"weights": sha256_file(folder / "models/model.safetensors"), "confusion": confusion(folder)}
     return row | {"starts": starts(folder)["starts"]}  # more than one: its seconds hold the start of a process again

@@ -69,10 +69,10 @@ def predictions(root: Path, rev: str, study: str) -> pd.DataFrame:
             raise InputError(f"{study}/{PREDICTIONS} is not there: run `dvc repro` or `dvc checkout` in {study}")
         return _table(path.read_bytes())
     digest = _digest(root, rev, study)
-    path = cached(root, digest)
+    path = cached(root / study, digest)
     if not path.is_file():
         raise InputError(
-            f"predictions of {rev} ({digest[:12]}) are not in DVC's cache: run `dvc pull dvc.yaml` or `dvc repro` there"
+            f"predictions of {rev} ({digest[:12]}) are not in DVC's cache: run `dvc pull` or `dvc repro` there"
         )
     return _table(path.read_bytes())
 

@@ -15,8 +15,8 @@ WEIGHTS = "models/model.safetensors"
 TOLERANCE = 1e-3  # of a tensor's root mean square: far above rounding, far below what one more epoch changes
 
 
-def difference(root: Path, study: Path, committed: str) -> float | None:
-    """Return how far the weights in `study` are from those of hash `committed` in the DVC cache of `root`.
+def difference(own: Path, study: Path, committed: str) -> float | None:
+    """Return how far the weights in `study` are from those of hash `committed` in the DVC cache of the study `own`.
 
     The largest difference of two weights, as a share of their tensor's root mean square. None where the cache does not
     have the committed weights, or the two are not weights of one network.
@@ -24,7 +24,7 @@ def difference(root: Path, study: Path, committed: str) -> float | None:
     from stages.backbone.network import read_tensors  # torch takes seconds to load
 
     try:
-        before, _ = read_tensors(cached(root, committed))
+        before, _ = read_tensors(cached(own, committed))
         after, _ = read_tensors(study / WEIGHTS)
     except InputError:
         return None

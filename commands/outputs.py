@@ -56,9 +56,16 @@ def scores(study: Path, paths: set[str]) -> dict[str, Any]:
     if not paths >= {METRICS, CONFUSION}:
         return {}
     try:
-        accuracy = json.loads((study / METRICS).read_text(encoding="utf-8"))["all"]["accuracy"]
+        found = json.loads((study / METRICS).read_text(encoding="utf-8"))
+        accuracy = found.get("all", found)["accuracy"]  # commits before metrics/scores.csv have all scores here
         rows = pd.read_csv(study / CONFUSION, dtype=str, keep_default_na=False)
-    except (OSError, KeyError, TypeError, ValueError):  # not there, or damaged, which `dvc status` tells
+    except (
+        OSError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # damaged, which `dvc status` tells
         return {}
     counts = pd.crosstab(rows["actual"], rows["predicted"])
     counts = counts.reindex(columns=counts.index.union(counts.columns), fill_value=0)

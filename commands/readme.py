@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from commands.reading import read_json
-from stages.files import InputError, atomic_write
-from stages.report.sections import BASELINES
+from stages.evaluate.titles import BASELINES
+from stages.files import InputError, atomic_write, read_figures
 
 STUDIES = {
     "studies/nickparvar": "Brain Tumor MRI Dataset, trained as published",
@@ -62,14 +62,14 @@ def results(root: Path) -> str:
         "|---|---|---|---|",
     ]
     for folder, title in STUDIES.items():
-        if not (root / folder / "metrics/test.json").is_file():
+        if not (root / folder / "metrics/scores.csv").is_file():
             lines.append(_row(title, "not run yet", "", ""))
             continue
-        metrics = read_json(root / folder / "metrics/test.json")
+        metrics = read_figures(root / folder / "metrics/scores.csv")
         lines.append(_row(f"[{title}]({folder})", *(_accuracy(metrics[group]) for group in ("all", "clean", "leaked"))))
-    integrity = root / "studies/nickparvar/metrics/integrity.json"
+    integrity = root / "studies/nickparvar/metrics/integrity.csv"
     if integrity.is_file():
-        lines += ["", *_copies(read_json(integrity)["leaked"]), "", *_worth(root)]
+        lines += ["", *_copies(read_figures(integrity)["leaked"]), "", *_worth(root)]
     return "\n".join([*lines, ""])
 
 
@@ -133,7 +133,9 @@ def _copies(leaked: dict[str, Any]) -> list[str]:
 
 def _worth(root: Path) -> list[str]:
     """Return the accuracies of what knows no anatomy, beside the network's, in both real studies."""
-    studies = [read_json(root / f"studies/{name}/metrics/test.json") for name in ("nickparvar", "nickparvar-leakfree")]
+    studies = [
+        read_figures(root / f"studies/{name}/metrics/scores.csv") for name in ("nickparvar", "nickparvar-leakfree")
+    ]
     head = ["accuracy of", "as published: all", "as published: clean", "trained without copies: all"]
 
     def row(title: str, each: list[dict[str, Any]]) -> str:

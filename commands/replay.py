@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         rev = checkout(root, args.rev, clone)
         result, outputs = replayed(clone, name, args.stages, sys.stderr if args.json else sys.stdout)
         differing = next((o for o in outputs if o.path == low_bits.WEIGHTS and o.now and not o.same), None)
-        if differing and (found := low_bits.difference(root, clone / name, differing.committed)) is not None:
+        if differing and (found := low_bits.difference(root / name, clone / name, differing.committed)) is not None:
             result["weights_differ_by"] = found
         result = {"rev": rev, "study": name} | result
     print(json.dumps(result, indent=2) if args.json else table(result, outputs))

@@ -40,12 +40,12 @@ def commit(root: Path, rev: str) -> str:
         ) from None
 
 
-def cached(root: Path, digest: str) -> Path:
-    """Return where DVC's cache has the file of that MD5, if it has it."""
+def cached(study: Path, digest: str) -> Path:
+    """Return where the cache of a study's DVC project has the file of that MD5, if it has it."""
     from dvc.config import Config, ConfigError
 
     try:
-        folder = Config(str(root / ".dvc"))["cache"].get("dir", root / ".dvc/cache")
+        folder = Config(str(study / ".dvc"))["cache"].get("dir", study / ".dvc/cache")
     except ConfigError as error:
-        raise InputError(f"{root}/.dvc/config: {' '.join(str(error).split())}: mend it, or take it from Git") from None
+        raise InputError(f"{study}/.dvc/config: {' '.join(str(error).split())}: mend it, or take it from Git") from None
     return Path(folder) / "files/md5" / digest[:2] / digest[2:]

@@ -37,6 +37,11 @@ CLEARED = (
     "OMP_THREAD_LIMIT",
     "MKL_DYNAMIC",
 )
+
+# DVC hashes a stage's folder as it lies. `.dvcignore` leaves compiled files out of that only inside a DVC project, and
+# the code lies outside of a study's: none may be written there. Compiling again costs some tenths of a second
+sys.dont_write_bytecode = True
+
 SHELLS = ("sh", "dash", "bash", "zsh", "fish", "ksh", "ash", "busybox")
 
 if any(os.environ.get(name) != value for name, value in PINS.items()) or any(name in os.environ for name in CLEARED):

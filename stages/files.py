@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FIGURES = ("figure", "value")  # columns of a table of figures
 
 
 class InputError(Exception):
@@ -115,3 +120,53 @@ def write_json(path: Path | str, value: Any) -> None:
 def write_csv(path: Path | str, frame: pd.DataFrame) -> None:
     """Write a table as CSV without its index, lines ended by a newline alone."""
     atomic_write(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def write_figures(path: Path | str, figures: Mapping[str, Any]) -> None:
+    """Write nested figures as CSV, a row each, sorted: `figure,value`, such as `all.sensitivity.glioma,0.89`.
+
+    DVC lists every number of a JSON file under `metrics:`. A table under `plots:` is an output in Git as well, and is
+    listed nowhere. Keys may hold no dot.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(FIGURES)
+    rows.writerows(sorted((name, json.dumps(value, allow_nan=False)) for name, value in _flat(figures, ())))
+    atomic_write(path, text.getvalue())
+
+
+def read_figures(path: Path | str) -> dict[str, Any]:
+    """Return what `write_figures` wrote, nested as it was.
+
+    Raises
+    ------
+    InputError
+        Where the file is not there, or is not such a table: in the middle of a merge, say.
+    """
+    nested: dict[str, Any] = {}
+    try:
+        head, *rows = csv.reader(Path(path).read_text(encoding="utf-8").splitlines(), strict=True)
+        if tuple(head) != FIGURES:
+            raise ValueError
+        for name, value in rows:
+            *groups, last = name.split(".")
+            group = nested
+            for each in groups:
+                group = group.setdefault(each, {})
+            group[last] = json.loads(value)
+    except FileNotFoundError:
+        raise InputError(f"{path} not found in {Path.cwd().name}/: run `dvc repro` in the study's folder") from None
+    except (AttributeError, TypeError, ValueError, csv.Error):
+        raise InputError(
+            f"{path} is no table of {' and '.join(FIGURES)}: is it in the middle of a merge? "
+            "Finish that, or take the whole file from Git, then run `dvc repro`"
+        ) from None
+    return nested
+
+
+def _flat(figures: Mapping[str, Any], groups: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, (*groups, name))
+        else:
+            yield ".".join((*groups, name)), value

@@ -197,7 +197,7 @@ def test_show_prints_what_the_stage_found(tmp_path, monkeypatch, capsys):
     (tmp_path / "metrics").mkdir()
     (tmp_path / "plots").mkdir()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    (tmp_path / "metrics/test.json").write_text(json.dumps(metrics))
+    write_figures("metrics/scores.csv", metrics)
     drawn["confusion"].to_csv("plots/confusion.csv", index=False)
     assert brainmri(["show"]) == 0
     assert capsys.readouterr().out == summary(metrics, tables.counts(drawn["confusion"], FOUR)) + "\n"
@@ -209,4 +209,4 @@ def test_show_where_nothing_was_run_is_one_clear_line(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert brainmri(["show"]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and str(show.METRICS) in error and "dvc repro" in error
+    assert error.count("\n") == 1 and str(show.SCORES) in error and "dvc repro" in error

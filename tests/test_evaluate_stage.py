@@ -14,11 +14,12 @@ from PIL import Image
 from sklearn.metrics import accuracy_score
 
 from stages.backbone import network
+from stages.files import read_figures
 from stages.params import Group, load
 
 CLASSES = ["glioma", "1", "NA"]  # names that a careless reader takes for numbers or nothing
 EVALUATE = {"batch_size": 4, "mirror": False, "temperature_scaling": True, "bootstrap": 20, "bins": 5}
-OUTPUTS = ["data/predictions.csv", "metrics/test.json"]
+OUTPUTS = ["data/predictions.csv", "metrics/test.json", "metrics/sensitivity.json", "metrics/scores.csv"]
 
 
 def study(folder: Path, classes: list[str] = CLASSES, test: int = 10, leaked: str = "byte") -> Path:
@@ -79,10 +80,14 @@ def test_second_run_elsewhere_writes_the_same_bytes(done, tmp_path):
 def test_scores_follow_from_the_predictions_alone(done):
     folder, _ = done
     table = pd.read_csv(folder / "data/predictions.csv", dtype={"label": str, "predicted": str}, keep_default_na=False)
-    metrics = json.loads((folder / "metrics/test.json").read_text())
+    metrics = read_figures(folder / "metrics/scores.csv")
     clean = table[table["leaked"] == "none"]
     assert metrics["clean"]["n"] == len(clean) == 6
     assert metrics["clean"]["accuracy"] == round(accuracy_score(clean["label"], clean["predicted"]), 6)
+    assert json.loads((folder / "metrics/sensitivity.json").read_text()) == metrics["all"]["sensitivity"]
+    headline = json.loads((folder / "metrics/test.json").read_text())
+    assert headline["accuracy"] == metrics["all"]["accuracy"] and headline["leaked"] == 4
+    assert headline["clean_accuracy"] == metrics["clean"]["accuracy"]
     assert set(metrics["all"]["sensitivity"]) == set(CLASSES)
     assert 0.05 <= metrics["temperature"] <= 20
 
@@ -93,7 +98,7 @@ def test_parameters_change_what_they_say(done, tmp_path):
     changed = {"mirror": True, "temperature_scaling": False, "bootstrap": 0}
     set_params(other, **{f"evaluate.{key}": value for key, value in changed.items()})
     assert run_stage("evaluate", other).returncode == 0
-    metrics = json.loads((other / "metrics/test.json").read_text())
+    metrics = read_figures(other / "metrics/scores.csv")
     assert metrics["temperature"] == 1.0 and "auc_low" not in metrics["all"]
     assert written(other)["data/predictions.csv"] != written(folder)["data/predictions.csv"]
 
@@ -103,7 +108,7 @@ def test_small_test_sets_are_no_error_and_no_warning(tmp_path, test, leaked):
     folder = study(tmp_path / "study", test=test, leaked=leaked)
     ran = run_stage("evaluate", folder)
     assert (ran.returncode, ran.stderr) == (0, "")
-    metrics = json.loads((folder / "metrics/test.json").read_text())
+    metrics = read_figures(folder / "metrics/scores.csv")
     assert metrics["leaked"] == {"n": 0} and metrics["clean"]["n"] == test
     assert (folder / "plots/confusion.png").stat().st_size > 1000
 

@@ -138,3 +138,14 @@ def test_csv_has_no_index_and_plain_line_ends(tmp_path: Path):
 def test_digest_is_the_one_of_sha256sum(tmp_path: Path):
     (tmp_path / "a").write_bytes(b"abc")
     assert files.sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_figures_come_back_as_they_were_and_a_row_each_is_sorted(tmp_path: Path):
+    figures = {"b": {"n": 2, "of": {"1": 0.5, "NA": 1.0, "a,b": 0.25}}, "a": 1.0, "empty": {}, "none": {"n": 0}}
+    files.write_figures(tmp_path / "a.csv", figures)
+    text = (tmp_path / "a.csv").read_text()
+    assert text.splitlines()[:3] == ["figure,value", "a,1.0", "b.n,2"] and text.endswith("\n")
+    assert files.read_figures(tmp_path / "a.csv") == figures
+    with pytest.raises(ValueError):
+        files.write_figures(tmp_path / "a.csv", {"a": float("nan")})
+    assert (tmp_path / "a.csv").read_text() == text

@@ -121,7 +121,7 @@ def test_a_parameter_changed_without_running_is_the_cause_and_not_a_hidden_input
 
 def test_a_metric_that_is_not_the_one_in_the_lock_file_is_named(tmp_path: Path):
     folder = scored(tmp_path / "one", 1)
-    change(folder, "metrics/test.json", '{"all": {"accuracy": 0.9999}}')
+    change(folder, "metrics/test.json", '{"accuracy": 0.9999}')
     status, out, _ = replay(folder)
     assert status == 2 and "changed without running make again: metrics/test.json\n" in out
     assert "accuracy committed: 0.999900" in out and "accuracy now: 0.600000" in out
@@ -215,7 +215,7 @@ import json, pathlib, yaml
 x = yaml.safe_load(open("params.yaml"))["x"]
 pathlib.Path("metrics").mkdir(exist_ok=True), pathlib.Path("plots").mkdir(exist_ok=True)
 rows = ["a,a"] * (5 + x) + ["b,a"] * (5 - x)
-open("metrics/test.json", "w").write(json.dumps({"all": {"accuracy": (5 + x) / 10}}))
+open("metrics/test.json", "w").write(json.dumps({"accuracy": (5 + x) / 10}))
 open("plots/confusion.csv", "w").write("\\n".join(["actual,predicted", *rows]) + "\\n")
 open("out.txt", "w").write("1")
 """
@@ -259,7 +259,7 @@ def test_metrics_diff_of_two_branches_is_what_their_replays_give(tmp_path: Path)
         subprocess.run(command, cwd=folder, env=dvc_environment(), check=True, capture_output=True, text=True).stdout
     )
     found = {rev: json.loads(replay(folder, rev, "--json")[1]) for rev in ("main", "better")}
-    accuracy = said["metrics/test.json"]["all.accuracy"]
+    accuracy = said["metrics/test.json"]["accuracy"]
     assert all(each["same"] for each in found.values())
     assert (accuracy["old"], accuracy["new"]) == tuple(found[rev]["now"]["accuracy"] for rev in ("main", "better"))
     assert accuracy["diff"] == pytest.approx(0.3)
@@ -269,7 +269,7 @@ def test_metrics_and_lock_forged_to_agree_are_found_out(tmp_path: Path):
     folder = scored(tmp_path / "one", 1)
     metrics, lock = folder / "metrics/test.json", folder / "dvc.lock"
     before = hashlib.md5(metrics.read_bytes()).hexdigest()
-    metrics.write_text('{"all": {"accuracy": 0.9999}}')
+    metrics.write_text('{"accuracy": 0.9999}')
     lock.write_text(lock.read_text().replace(before, hashlib.md5(metrics.read_bytes()).hexdigest()))
     git(folder, "commit", "-qam", "forged")
     status, out, _ = replay(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from conftest import ROOT, set_params
 import stages.evaluate.schema as evaluate
 import stages.report.schema as report
 from stages.fetch.tree import tree_digest
-from stages.files import InputError
+from stages.files import InputError, read_figures
 from stages.params import load
 from stages.report import page, sections
 
@@ -109,7 +108,7 @@ def test_page_names_what_it_was_made_of_and_shows_examples_of_each_class(tiny_st
 
 def test_the_card_says_what_the_metrics_say_and_a_machine_can_read_its_head(tiny_study: Path):
     text = (tiny_study / "models/MODEL_CARD.md").read_text()
-    metrics = json.loads((tiny_study / "metrics/test.json").read_text())
+    metrics = read_figures(tiny_study / "metrics/scores.csv")
     _, head, body = text.split("---\n", 2)
     found = yaml.safe_load(head)
     clean = next(r for r in found["model-index"][0]["results"] if "without a copy" in r["dataset"]["name"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 from commands.__main__ import main
+from stages.files import write_figures
 
 GROUP = {"accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9, "f1": 0.5, "auc": None}
 METRICS = {"all": GROUP | {"n": 2}, "clean": GROUP | {"n": 2}, "leaked": {"n": 0}}
@@ -22,19 +22,22 @@ MERGED = f"actual,predicted\n<<<<<<< HEAD\n{ROWS}=======\n{ROWS}>>>>>>> other\n"
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for name, text in {"metrics/test.json": json.dumps(METRICS), "plots/confusion.csv": CONFUSION}.items():
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text(text)
+    write_figures("metrics/scores.csv", METRICS)
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots/confusion.csv").write_text(CONFUSION)
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("metrics/test.json", '{\n<<<<<<< HEAD\n  "all": {}\n}', "metrics/test.json is no JSON (line 2): "),
-        ("metrics/test.json", "[1]", "metrics/test.json: expected keys and values"),
-        ("metrics/test.json", "{}", "not of one run of this code"),
-        ("metrics/test.json", json.dumps(METRICS | {"clean": 1}), "not of one run of this code"),
+        ("metrics/scores.csv", "figure,value\n<<<<<<< HEAD\nall.n,2\n", "is no table of figure and value: "),
+        ("metrics/scores.csv", "<<<<<<< HEAD\nfigure,value\nall.n,2\n", "is no table of figure and value: "),
+        ("metrics/scores.csv", "", "is no table of figure and value: "),
+        ("metrics/scores.csv", "figure,value\nall,1\nall.n,2\n", "is no table of figure and value: "),
+        ("metrics/scores.csv", "figure,value\nall.n,2x\n", "is no table of figure and value: "),
+        ("metrics/scores.csv", "figure,value\n", "not of one run of this code"),
+        ("metrics/scores.csv", "figure,value\nall.n,2\nclean,1\n", "not of one run of this code"),
         ("plots/confusion.csv", MERGED, "not of one run of this code"),
         ("plots/confusion.csv", "<<<<<<< HEAD\n" + CONFUSION, "not of one run of this code"),
         ("plots/confusion.csv", "", "not of one run of this code"),
@@ -49,6 +52,6 @@ def test_damaged_files_are_one_line(study: Path, capsys: pytest.CaptureFixture[s
     assert said in found.err and found.err.count("\n") == 1 and found.out == ""
 
 
-def test_damaged_json_is_not_handed_on(study: Path, capsys: pytest.CaptureFixture[str]):
-    (study / "metrics/test.json").write_text("<<<<<<< HEAD\n{}\n")
+def test_damaged_scores_are_not_handed_on(study: Path, capsys: pytest.CaptureFixture[str]):
+    (study / "metrics/scores.csv").write_text("<<<<<<< HEAD\n")
     assert main(["show", "--json"]) == 1 and capsys.readouterr().out == ""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from copying import VERIFY, derived, encoded, params, phantom
 
-from stages.files import InputError
+from stages.files import InputError, read_figures
 from stages.verify.study import examine_study
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +137,7 @@ def test_stage_writes_all_outputs_and_fails_without_a_traceback(raw):
         "pairs.csv",
         "raw",
     ]
-    assert json.loads((study / "metrics/integrity.json").read_text())["files"] == 25
+    assert read_figures(study / "metrics/integrity.csv")["files"] == 25
     (study / "params.yaml").write_text(text.replace('"similarity": 0.84', '"similarity": 7'))
     failed = subprocess.run(command, cwd=study, env=environment, capture_output=True, text=True, check=False)
     assert failed.returncode == 1

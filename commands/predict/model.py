@@ -86,7 +86,7 @@ class Model:
             return Predictor.model_validate_json(path.read_bytes(), strict=True)
         except FileNotFoundError:
             raise InputError(
-                f"{path} not found: name a study that has been run with --study, or `dvc repro` or `dvc pull dvc.yaml`"
+                f"{path} not found: name a study that has been run with --study, or `dvc repro` or `dvc pull`"
             ) from None
         except ValidationError as error:
             first = error.errors()[0]
@@ -102,7 +102,7 @@ class Model:
             manifest = pd.read_csv(data / "manifest.csv", usecols=["path", "sha256"], keep_default_na=False)
             described = likeness.descriptors(data)
         except FileNotFoundError as error:
-            raise InputError(f"{error.filename} not found: `dvc repro` or `dvc pull dvc.yaml` in the study") from None
+            raise InputError(f"{error.filename} not found: `dvc repro` or `dvc pull` in the study") from None
         self.training = index.loc[index["array"] == "train", "path"].tolist()
         self.stored = likeness.store(described(self.training))
         known = manifest[manifest["path"].isin(set(self.training))]

@@ -1,4 +1,4 @@
-"""Writes metrics/test.json, data/predictions.csv, models/predictor.json and plots/.
+"""Writes the scores in metrics/, data/predictions.csv, models/predictor.json and plots/.
 
 Run as `python -m stages.evaluate` in a study's folder.
 """
@@ -17,9 +17,9 @@ from stages.backbone.inference import logits
 from stages.evaluate import calibration, outputs, predictor, tables
 from stages.evaluate.baselines import baselines
 from stages.evaluate.schema import Params
-from stages.evaluate.scores import scores_by_group
+from stages.evaluate.scores import headline, scores_by_group, sensitivities
 from stages.evaluate.summary import summary
-from stages.files import InputError, atomic_write, write_csv, write_json
+from stages.files import InputError, atomic_write, write_csv, write_figures, write_json
 
 WEIGHTS, INDEX = "models/model.safetensors", "data/prepared/index.csv"
 AS_TEXT = {"path": str, "label": str, "leaked": str}  # a class may be called 1, or NA
@@ -36,7 +36,9 @@ def main() -> None:
     history = pd.read_csv("models/curves/history.csv")
     drawn = outputs.plot_tables(predicted, history, chosen.classes, chosen.evaluate.bins)
     pictures = outputs.pictures(drawn, metrics, chosen.classes)
-    write_json("metrics/test.json", metrics)
+    write_json("metrics/test.json", headline(metrics))
+    write_json("metrics/sensitivity.json", sensitivities(metrics))
+    write_figures("metrics/scores.csv", metrics)
     write_json("models/predictor.json", predictor.predictor(chosen, index, temperature, Path(WEIGHTS)))
     write_csv("data/predictions.csv", predicted)
     for name, table in drawn.items():

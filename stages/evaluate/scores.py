@@ -1,7 +1,7 @@
-"""Every score in metrics/test.json, from class numbers and probabilities. Undefined scores are left out.
+"""Every score in metrics/scores.csv, from class numbers and probabilities. Undefined scores are left out.
 
-A macro score is the mean over the classes that have test images. DVC hides nulls, so a score that is not defined (the
-sensitivity of a class without test images, say) has no key at all; a group without images holds `n: 0` alone.
+A macro score is the mean over the classes that have test images. A score that is not defined (the sensitivity of a
+class without test images, say) has no key at all; a group without images holds `n: 0` alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from stages.evaluate.calibration import DECIMALS, expected_calibration_error
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 GROUPS = ("all", "clean", "leaked")
+HEADLINE = ("accuracy", "f1", "auc", "log_loss")
+SHOWN_CLASSES = 10
 ROUNDED = 6  # decimals: a difference in the last bits of a mathematical library never reaches the file
 
 
@@ -27,6 +29,20 @@ def scores_by_group(
     """Return {all, clean, leaked: scores}; `settings` as for `scores`."""
     chosen = {"all": np.ones_like(leaked), "clean": ~leaked, "leaked": leaked}
     return {name: scores(labels[rows], given[rows], classes, **settings) for name, rows in chosen.items()}
+
+
+def headline(scores: dict[str, Any]) -> dict[str, float]:
+    """Return metrics/test.json: what a person compares, of the scores by group. DVC lists it without being asked."""
+    everything, clean = scores["all"], scores["clean"]
+    found = {key: everything[key] for key in HEADLINE if key in everything}
+    found |= {"clean_accuracy": clean["accuracy"]} if clean["n"] else {}
+    return found | {"leaked": scores["leaked"]["n"]}
+
+
+def sensitivities(scores: dict[str, Any]) -> dict[str, float]:
+    """Return metrics/sensitivity.json: {class: sensitivity}; of many classes the lowest, so that a line holds all."""
+    found = scores["all"].get("sensitivity", {})
+    return found if len(found) <= SHOWN_CLASSES else {"lowest": min(found.values())}
 
 
 def scores(

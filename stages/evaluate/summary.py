@@ -18,7 +18,7 @@ def summary(metrics: dict[str, Any], counts: pd.DataFrame) -> str:
     Parameters
     ----------
     metrics
-        What metrics/test.json holds.
+        What metrics/scores.csv holds.
     counts
         Test images by class (index) and prediction (columns).
     """

@@ -1,6 +1,5 @@
-"""Writes report/index.html and models/MODEL_CARD.md. Run as `python -m stages.report` in a study's folder."""
+"""Writes report/index.html. Run as `python -m stages.report` in a study's folder."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,8 @@ import pandas as pd
 from stages import params, runtime
 from stages.backbone import network
 from stages.fetch.tree import digest
-from stages.files import InputError, atomic_write, sha256_file
-from stages.report import card, page, sections
+from stages.files import InputError, atomic_write, read_figures, sha256_file
+from stages.report import page, sections
 from stages.report.gradcam import gradcam, overlay
 from stages.report.schema import Params
 from stages.verify.decode import decode_grey
@@ -35,7 +34,7 @@ def main() -> None:
     manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str})
     found = pd.read_csv("data/pairs.csv", keep_default_na=False, dtype={"label": str})
     predictions = pd.read_csv("data/predictions.csv", keep_default_na=False, dtype={"label": str, "predicted": str})
-    metrics = json.loads(Path("metrics/test.json").read_text())
+    metrics = read_figures("metrics/scores.csv")
     crossing = found[found["split"] != found["twin_split"]]
     report = chosen.report
     files = dict(zip(manifest["path"], manifest["sha256"], strict=True))
@@ -59,7 +58,6 @@ def main() -> None:
         sections.pairs(crossing, report.pairs, read),
         sections.remake({key: values[key] for key in params.KEYS if key in values}, digests),
     ]
-    atomic_write(card.PATH, card.card(metrics, manifest, chosen, digests))
     atomic_write("report/index.html", page.page(report.title, parts))
 
 

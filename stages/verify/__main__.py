@@ -1,9 +1,9 @@
-"""Read params.yaml and data/raw/; write the manifest, the pairs, the descriptors and metrics/integrity.json."""
+"""Read params.yaml and data/raw/; write the manifest, the pairs, the descriptors and metrics/integrity.csv."""
 
 from pathlib import Path
 
 from stages import runtime
-from stages.files import replacing, write_csv, write_json
+from stages.files import replacing, write_csv, write_figures
 from stages.params import load
 from stages.verify.schema import Params
 from stages.verify.study import examine_study
@@ -17,7 +17,7 @@ def main() -> None:
     write_csv("data/pairs.csv", found.pairs)
     with replacing("data/descriptors.npy") as part, part.open("wb") as handle:
         found.save_descriptors(handle)
-    write_json("metrics/integrity.json", found.integrity)
+    write_figures("metrics/integrity.csv", found.integrity)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from stages.evaluate.titles import SCORES
 from stages.report.schema import Params
-from stages.report.sections import SCORES
 
 PATH = "models/MODEL_CARD.md"
-# Name of a score in metrics/test.json -> the type by which Hugging Face knows the metric.
+# Name of a score in metrics/scores.csv -> the type by which Hugging Face knows the metric.
 TYPES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced_accuracy",
@@ -32,7 +32,7 @@ GROUPS = {
 
 
 def card(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, digests: dict[str, str]) -> str:
-    """Return the card: front matter for machines, then Markdown for people. Every figure is from metrics/test.json."""
+    """Return the card: front matter for machines, then Markdown for people. Every figure is from metrics/scores.csv."""
     head = yaml.safe_dump(_front(metrics, chosen), sort_keys=False, width=100, allow_unicode=True)
     return f"---\n{head}---\n\n" + "\n\n".join(_sections(metrics, manifest, chosen, digests)) + "\n"
 

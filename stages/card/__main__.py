@@ -1,0 +1,27 @@
+"""Writes models/MODEL_CARD.md. Run as `python -m stages.card` in a study's folder.
+
+A stage of its own: an output that lies in Git, and is no metric and no plot, keeps DVC from giving its stage back from
+the run-cache. This one takes a second; the page does not.
+"""
+
+import pandas as pd
+
+from stages import params, runtime
+from stages.card.card import PATH, card
+from stages.card.schema import Params
+from stages.fetch.tree import digest
+from stages.files import atomic_write, read_figures, sha256_file
+
+
+def main() -> None:
+    """Read scores and manifest; write the card."""
+    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str})
+    digests = {
+        "all images (tree digest)": digest(dict(zip(manifest["path"], manifest["sha256"], strict=True))),
+        "trained weights": sha256_file("models/model.safetensors"),
+    }
+    atomic_write(PATH, card(read_figures("metrics/scores.csv"), manifest, params.load(Params), digests))
+
+
+if __name__ == "__main__":
+    runtime.run("card", main)
