@@ -21,6 +21,7 @@ from stages.evaluate import outputs, tables
 from stages.evaluate.pictures import png
 from stages.evaluate.scores import scores_by_group
 from stages.evaluate.summary import summary
+from stages.files import write_figures
 
 FOUR = ["glioma", "meningioma", "notumor", "pituitary"]
 HISTORY = pd.DataFrame(
