@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from commands.reading import read_json
-from stages.files import InputError, atomic_write
+from stages.files import atomic_write
 from stages.report.sections import BASELINES
+from stages.shell.errors import InputError
 
 STUDIES = {
     "studies/nickparvar": "Brain Tumor MRI Dataset, trained as published",

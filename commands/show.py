@@ -13,7 +13,7 @@ from stages import params
 from stages.evaluate.schema import Params
 from stages.evaluate.summary import summary
 from stages.evaluate.tables import counts
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 METRICS, CONFUSION = Path("metrics/test.json"), Path("plots/confusion.csv")
 

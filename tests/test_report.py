@@ -17,9 +17,9 @@ from conftest import ROOT, set_params
 import stages.evaluate.schema as evaluate
 import stages.report.schema as report
 from stages.fetch.tree import tree_digest
-from stages.files import InputError
 from stages.params import load
 from stages.report import page, sections
+from stages.shell.errors import InputError
 
 CLASSES = ["glioma", "notumor"]
 

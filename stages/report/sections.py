@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from stages.files import InputError
 from stages.report import page
+from stages.shell.errors import InputError
 
 # What a name in metrics/test.json is called on the page, in the order of the table.
 SCORES = {
