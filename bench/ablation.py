@@ -30,9 +30,11 @@ import torch
 import yaml
 from PIL import Image
 
-from stages import provenance, runtime
+from stages import runtime
+from stages.shell import provenance
 from stages.backbone import network
-from stages.files import InputError, write_json
+from stages.files import write_json
+from stages.shell.errors import InputError
 from stages.train import order
 from stages.train.checkpoint import Store
 from stages.train.loop import Images, Trainer

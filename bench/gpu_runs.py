@@ -26,9 +26,12 @@ import torch
 import yaml
 
 from ablation import arrays
-from stages import params, provenance, runtime
+from stages import params, runtime
+from stages.shell import provenance
+from stages.shell.locks import only_one
 from stages.backbone import network
-from stages.files import InputError, write_csv, write_json
+from stages.files import write_csv, write_json
+from stages.shell.errors import InputError
 from stages.train.checkpoint import Progress, Store, every_steps, fingerprint
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
@@ -256,7 +259,7 @@ def train() -> None:
     model = network.build(len(meta.classes), chosen.train.dropout)
     network.fit(model, tensors, "models/init.safetensors")
     trainer = SparingTrainer(model, images, val, chosen, meta.mean, meta.std)
-    with runtime.only_one("training.lock"):  # a call that was cut may have left its training running
+    with only_one("training.lock"):  # a call that was cut may have left its training running
         store = trainer.store = Sparing(Path.cwd(), causes(Path()))
         if found := store.newest():
             trainer.restore(*found)

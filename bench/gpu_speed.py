@@ -18,7 +18,7 @@ from gpu_runs import enough, left
 
 import stages  # noqa: F401  it pins the instruction set before torch is loaded
 from stages import params, runtime
-from stages.files import InputError
+from stages.shell.errors import InputError
 from stages.train.loop import Images
 from stages.train.schema import Params
 

@@ -63,8 +63,10 @@ try:
         training,
     )
     from gpu_speed import cost, throughput
-    from stages import provenance, runtime
-    from stages.files import InputError, read_figures, sha256_file, write_json
+    from stages import runtime
+    from stages.files import read_figures, sha256_file, write_json
+    from stages.shell import provenance
+    from stages.shell.errors import InputError
     from stages.train.checkpoint import fingerprint
 except ModuleNotFoundError as error:
     sys.exit(f"gpu_study: {error}; install what requirements.lock names, or carry it (docs/gpu.md)")

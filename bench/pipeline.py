@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stages.files import write_json  # noqa: E402
-from stages.provenance import cpu  # noqa: E402
+from stages.shell.provenance import cpu  # noqa: E402
 
 
 def timed(command: list[str], folder: Path, environment: dict[str, str]) -> dict[str, float]:

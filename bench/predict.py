@@ -25,7 +25,8 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import yaml  # noqa: E402
 
-from stages import params, provenance, runtime  # noqa: E402
+from stages import params, runtime  # noqa: E402
+from stages.shell import provenance  # noqa: E402
 from stages.backbone import network  # noqa: E402
 from stages.backbone.inference import logits  # noqa: E402
 from stages.evaluate.predictor import predictor  # noqa: E402

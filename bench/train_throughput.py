@@ -32,7 +32,8 @@ import yaml
 from PIL import Image
 from torch.nn import functional as F
 
-from stages import provenance, runtime
+from stages import runtime
+from stages.shell import provenance
 from stages.backbone import network
 from stages.backbone.inference import normalise
 from stages.files import write_json

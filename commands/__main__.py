@@ -7,7 +7,7 @@ import importlib
 import sys
 import traceback
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 COMMANDS = ["show", "predict", "compare", "replay", "record", "new_study", "readme"]
 

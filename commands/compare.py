@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from commands import reading
 from commands.repository import cached, commit, find_root, git, here
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 PREDICTIONS = "data/predictions.csv"
 SHOWN = 20  # images on which they differ, in the table

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.repository import cached
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 if TYPE_CHECKING:
     import torch

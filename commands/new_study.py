@@ -25,7 +25,8 @@ from stages.fetch.extract import hashed, with_splits
 from stages.fetch.layout import SPLITS, Layout, is_hidden
 from stages.fetch.names import Parts
 from stages.fetch.schema import ClassName, LimitParams, Params, SplitParams
-from stages.files import InputError, atomic_folder
+from stages.files import atomic_folder
+from stages.shell.errors import InputError
 
 SPLIT_LIKE = {"train", "test", "training", "testing"}
 IGNORED = "/data/\n/models/*\n!/models/MODEL_CARD.md\n/logs/\n/report/\n"

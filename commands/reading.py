@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 
 def read_json(path: Path) -> dict[str, Any]:

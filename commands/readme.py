@@ -8,7 +8,8 @@ from typing import Any
 
 from commands.reading import read_json
 from stages.evaluate.titles import BASELINES
-from stages.files import InputError, atomic_write, read_figures
+from stages.files import atomic_write, read_figures
+from stages.shell.errors import InputError
 
 STUDIES = {
     "studies/nickparvar": "Brain Tumor MRI Dataset, trained as published",

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from commands import reading
-from stages.files import InputError, write_json
+from stages.files import write_json
+from stages.shell.errors import InputError
 
 LOCK, PROVENANCE = Path("dvc.lock"), Path("metrics/provenance.json")
 Hashes = dict[str, dict[str, str]]  # stage -> output -> hash

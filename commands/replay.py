@@ -24,8 +24,8 @@ from typing import Any
 from commands import cause, low_bits, reading
 from commands.outputs import Output, compare, first_differing, scores, table
 from commands.repository import commit, find_root, git, here
-from stages import provenance
-from stages.files import InputError
+from stages.shell import provenance
+from stages.shell.errors import InputError
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 
 def git(folder: Path, *words: str) -> str:

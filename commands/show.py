@@ -13,7 +13,8 @@ from stages import params
 from stages.evaluate.schema import Params
 from stages.evaluate.summary import summary
 from stages.evaluate.tables import counts
-from stages.files import InputError, read_figures
+from stages.files import read_figures
+from stages.shell.errors import InputError
 
 SCORES, CONFUSION = Path("metrics/scores.csv"), Path("plots/confusion.csv")
 

@@ -1,4 +1,4 @@
-"""Writing so that a reader never sees half a file, and the one exception that is meant for people."""
+"""Writing so that a reader never sees half a file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from stages.shell.errors import InputError as InputError
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
 FIGURES = ("figure", "value")  # columns of a table of figures
-
-
-class InputError(Exception):
-    """A mistake in input or parameters: one line with what was found, where, what was expected and what to do."""
 
 
 @contextmanager

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import reprlib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from stages.files import InputError
+from stages.shell import findings
+from stages.shell.errors import InputError
 
 # Every top-level key a study may have. A test holds this list against the schemas and dvc.yaml.
 KEYS = [
@@ -36,11 +35,6 @@ KEYS = [
     "evaluate",
     "report",
 ]
-
-
-# YAML's anchors can make a value that would be gigabytes if it were written out whole
-SHORT = reprlib.Repr()
-SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 77, 77, 77
 
 
 class Group(BaseModel):
@@ -78,11 +72,11 @@ def load(schema: type[Schema], path: Path | str = "params.yaml") -> Schema:
     values = read(path)
     for key in values:
         if key not in KEYS:
-            raise InputError(f"{path}: unknown key {key!r}{_similar(key, KEYS)}")
+            raise InputError(f"{path}: unknown key {key!r}{findings.similar(key, KEYS)}")
     try:
         return schema.model_validate({key: values[key] for key in schema.model_fields if key in values})
     except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_line(schema, item) for item in error.errors()[:3])) from None
+        raise InputError(f"{path}: " + "; ".join(findings.line(schema, item) for item in error.errors()[:3])) from None
 
 
 def read(path: Path | str) -> dict[str, Any]:
@@ -100,31 +94,3 @@ def read(path: Path | str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected keys and values, found {type(values).__name__}")
     return {str(key): value for key, value in values.items()}
-
-
-def _line(schema: type[Group], item: Any) -> str:
-    """Say one of pydantic's findings in the project's form: key = value: what is allowed."""
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "missing":
-        return f"key {key!r} is missing"
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_similar(key, _names(schema))}"
-    message = item["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if not key:  # a finding about several keys at once, which names them itself
-        return message
-    return f"{key} = {SHORT.repr(item['input'])}: {message}"
-
-
-def _names(schema: type[Group], prefix: str = "") -> list[str]:
-    names = []
-    for name, field in schema.model_fields.items():
-        names.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Group):
-            names += _names(field.annotation, f"{prefix}{name}.")
-    return names
-
-
-def _similar(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else f"; known are {', '.join(known)}"

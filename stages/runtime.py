@@ -1,4 +1,4 @@
-"""What makes a run exact, and what a stage does around its work: threads, seeds, device, precision, errors, the log.
+"""What makes a run exact: processes, threads, seeds, device, precision.
 
 The instruction set is pinned earlier still, in `stages/__init__.py`.
 """
@@ -6,64 +6,24 @@ The instruction set is pinned earlier still, in `stages/__init__.py`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import multiprocessing
 import os
-import signal
-import sys
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from stages import provenance
-from stages.files import InputError
+from stages.shell.errors import InputError
+from stages.shell.watch import end_with
 
 if TYPE_CHECKING:
     import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-
-
-def run(stage: str, main: Callable[[], None]) -> None:
-    """Run a stage's `main` and log who made which bits (see `provenance`).
-
-    Ends with one line and exit status 1 where a person's input or the disk is at fault.
-    """
-    begun = time.perf_counter()
-    for name, versions in provenance.other_versions(provenance.LOCK).items():
-        print(f"{stage}: {name} is not as in requirements.lock ({versions}): bits may differ", file=sys.stderr)
-    try:
-        main()
-        provenance.log(stage, time.perf_counter() - begun)
-    except InputError as error:
-        sys.exit(f"{stage}: {error}")
-    except OSError as error:
-        line = os_error(error)
-        if line is None:
-            raise
-        sys.exit(f"{stage}: {line}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def os_error(error: OSError) -> str | None:
-    """Return the line for a person where the disk or a file is at fault; None where it is something else."""
-    where = f" at {error.filename}" if error.filename else ""
-    if error.errno in NOT_WRITABLE:
-        return f"cannot write{where}: {error.strerror}; nothing was left half-written, mend it and run again"
-    if error.errno in NOT_THERE and error.filename:
-        return f"{error.filename} is not as the stages before it leave it ({error.strerror}): run `dvc repro`"
-    return None
 
 
 def workers() -> int:
@@ -102,7 +62,7 @@ def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
 def process_pool(count: int, start: Literal["fork", "forkserver"] = "forkserver") -> ProcessPoolExecutor:
     """Return a pool of `count` processes that end when this one does, also where it is killed."""
     context = multiprocessing.get_context(start)
-    return ProcessPoolExecutor(count, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(count, mp_context=context, initializer=end_with, initargs=(os.getpid(),))
 
 
 def limit_threads(threads: int) -> None:
@@ -158,34 +118,3 @@ def autocast(on: torch.device, precision: Precision) -> AbstractContextManager[o
 
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     return torch.autocast(on.type, kinds[precision]) if precision in kinds else contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def only_one(path: Path | str) -> Iterator[None]:
-    """Hold an exclusive lock for the block, so that two trainers never write one study.
-
-    The kernel drops the lock when the process ends, however it ends.
-    """
-    import fcntl
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another run holds {path}: wait for it to end, or stop it, then run again") from None
-        yield
-
-
-def _end_with(owner: int) -> None:
-    """In a worker: end when the process that owns the pool is gone; one that was killed cannot tell its workers."""
-    if not sys.platform.startswith("linux"):
-        return
-
-    def watch() -> None:
-        while Path(f"/proc/{owner}").exists():
-            time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -23,7 +23,7 @@ import torch
 import yaml
 from conftest import ROOT
 
-from stages import runtime
+from stages.shell import running
 
 LIMIT_S = 30  # no case may take longer
 LIMIT_GIB = 2.0  # or more memory
@@ -102,7 +102,7 @@ def stage_here(name: str, folder: Path) -> Done:
     out, err, status, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
     with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            runtime.run(name, main)
+            running.run(name, main)
         except SystemExit as error:  # Python's own way to end with a line
             status = error.code if isinstance(error.code, int) else 1
             print(error.code, file=sys.stderr)

@@ -22,7 +22,7 @@ from training import Small, pictures
 from stages import runtime
 from stages.backbone import inference, network, weights
 from stages.backbone.schema import Backbone
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 META = network.Meta(["a", "b", "c"], 64, 0.2, 0.2)
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from conftest import ROOT, set_params
 
-from stages.files import InputError, write_json
+from stages.files import write_json
+from stages.shell.errors import InputError
 
 RESULTS = sorted((ROOT / "bench/results").glob("*.json"))
 RUN = {"val_accuracy": 0.5, "val_loss": 1.0}

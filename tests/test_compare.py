@@ -13,7 +13,7 @@ import yaml
 
 from commands import compare
 from commands.__main__ import main
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 
 def written(predicted: str, leaked: str = "none") -> pd.DataFrame:

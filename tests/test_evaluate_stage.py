@@ -134,7 +134,7 @@ def test_network_of_other_classes_is_refused_in_one_line(tmp_path):
 )
 def test_wrong_parameter_is_one_line_naming_it(tmp_path, key, value):
     from stages.evaluate.schema import Params
-    from stages.files import InputError
+    from stages.shell.errors import InputError
 
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     set_params(tmp_path, evaluate=EVALUATE | {key: value})

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from stages.fetch.archive import members
 from stages.fetch.extract import unpack
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 MAKERS = {
     "folder": lambda path, files: folder(path, files),

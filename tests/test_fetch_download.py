@@ -12,7 +12,7 @@ import pytest
 from serving import Server, serving
 
 from stages.fetch import download, source
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 BODY = bytes(range(256)) * 4000
 MOST = 10**9

@@ -10,7 +10,7 @@ from archives import FILES, zipped
 from serving import serving
 
 from stages.fetch import kaggle, source
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 pytest.importorskip("kagglehub", reason="the extra `kaggle` is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")

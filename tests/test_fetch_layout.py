@@ -17,7 +17,7 @@ from stages.fetch import split, tree
 from stages.fetch.extract import unpack
 from stages.fetch.layout import Layout
 from stages.fetch.schema import SplitParams
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ["cat", "dog"]

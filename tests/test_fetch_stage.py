@@ -17,8 +17,8 @@ from serving import serving
 from stages.fetch import __main__ as stage
 from stages.fetch import download, source, tree
 from stages.fetch.schema import FetchParams
-from stages.files import InputError
 from stages.params import load
+from stages.shell.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 DIGEST = tree.digest({name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()})

@@ -17,7 +17,7 @@ import torch
 from conftest import ROOT
 from training import Small, chosen, make_study, pictures
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 SCRIPT = ROOT / "bench/gpu_study.py"
 PHANTOMS = ["train_per_class=8", "test_per_class=4", "copies={byte: 1, recoded: 1, contrast: 1, mirrored: 1}"]

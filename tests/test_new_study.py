@@ -15,7 +15,7 @@ from serving import serving
 from commands import new_study
 from stages.fetch import __main__ as fetch
 from stages.fetch import tree
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 FLAT = {f"{label}/{number}.jpg": f"{label} {number}".encode() * 9 for label in ("cat", "dog") for number in range(10)}

@@ -33,8 +33,9 @@ def copy(source: Path, target: Path) -> None:
 
 
 def only_declared(stage: str, study: Path, folder: Path) -> tuple[Path, Path]:
-    """Copy the code, data and params that `stage` declares, and no other; return the folders of code and study."""
+    """Copy what `stage` declares and the shell, and no other; return the folders of code and study."""
     code, bare = folder / "code", folder / "study"
+    copy(ROOT / "stages/shell", code / "stages/shell")  # the one exception: it changes no bit
     for dep in PIPELINE[stage]["deps"]:
         ours = dep.removeprefix("${root}/")
         copy(*((ROOT / ours, code / ours) if ours != dep else (study / dep, bare / dep)))

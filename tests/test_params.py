@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, run_stage, set_params
 
 from stages import params
-from stages.files import InputError
 from stages.prepare.schema import Params as Prepare
+from stages.shell.errors import InputError
 from stages.train.schema import Params as Train
 
 

@@ -16,7 +16,7 @@ from stages.fetch.phantom.draws import Draws
 from stages.fetch.phantom.picture import CLASSES, picture
 from stages.fetch.phantom.shapes import posed, smooth
 from stages.fetch.phantom.tumour import placed
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 NAMES = list(CLASSES)
 

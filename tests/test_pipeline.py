@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ import yaml
 
 from commands.__main__ import main
 from stages.params import KEYS, load
-from stages.provenance import dvc_hash
+from stages.shell.provenance import dvc_hash
 
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+SHELL = "stages/shell/"  # all that a stage may import undeclared: it changes no bit (docs/design.md)
 STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/dvc.yaml"))]
 
 
@@ -72,11 +75,27 @@ def imported(stage: str) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_dvc_yaml_declares_the_code_that_a_stage_imports_and_no_other(stage):
     deps = [dep.removeprefix("${root}/") for dep in STAGES[stage]["deps"] if dep.startswith("${root}/stages")]
-    used = imported(stage)
+    used = {path for path in imported(stage) if not path.startswith(SHELL)}
     covered = {path for path in used if any(path == dep or path.startswith(f"{dep}/") for dep in deps)}
     assert used == covered, "imported, but no dep: a hidden input"
     idle = [dep for dep in deps if not any(path == dep or path.startswith(f"{dep}/") for path in used)]
     assert idle == [], "declared, but not imported"
+
+
+def test_the_shell_imports_nothing_of_the_project_but_the_pins_and_the_writing_of_files():
+    below = {"stages", "stages.files"}
+    for path in sorted((ROOT / SHELL).glob("*.py")):
+        named = re.findall(r"^\s*(?:from|import) ((?:stages|commands)[\w.]*)", path.read_text(), re.MULTILINE)
+        assert [name for name in named if name not in below and not name.startswith("stages.shell")] == [], path.name
+
+
+def test_the_shell_makes_no_array_and_asks_no_network():
+    """What a stage saw through it would be undeclared."""
+    modules = [f"stages.shell.{path.stem}" for path in (ROOT / SHELL).glob("[!_]*.py")]
+    code = (
+        f"import {', '.join(modules)}, sys; print(sorted(sys.modules.keys() & {{'numpy', 'torch', 'pandas', 'PIL'}}))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "[]\n"
 
 
 @pytest.mark.parametrize("stage", STAGES)

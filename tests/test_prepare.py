@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.files import InputError
 from stages.prepare.arrays import CHUNK, write_arrays
 from stages.prepare.image import head_box, pad, square
 from stages.prepare.schema import Prepare, Split
 from stages.prepare.split import assign
+from stages.shell.errors import InputError
 from stages.verify.decode import decode_grey
 
 AS_IT_IS = Prepare(crop=False, crop_threshold=0.1, max_pixels=10**6)

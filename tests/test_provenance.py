@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 
-from stages import provenance
+from stages.shell import provenance
 
 
 def test_cpu_names_family_and_model():
@@ -27,9 +27,10 @@ def test_another_version_than_locked_is_found_and_a_package_that_is_not_installe
 def test_a_stage_says_loudly_that_a_version_is_not_as_locked_and_logs_it(tmp_path: Path):
     code = f"""
 from pathlib import Path
-from stages import provenance, runtime
+from stages.shell import provenance
+from stages.shell.running import run
 provenance.LOCK = Path({str(tmp_path / "requirements.lock")!r})
-runtime.run("fetch", lambda: None)
+run("fetch", lambda: None)
 """
     (tmp_path / "requirements.lock").write_text("numpy==0.0.1 \\\n    --hash=sha256:0\n")
     done = subprocess.run(

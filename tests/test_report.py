@@ -16,9 +16,10 @@ from conftest import ROOT, set_params
 import stages.evaluate.schema as evaluate
 import stages.report.schema as report
 from stages.fetch.tree import tree_digest
-from stages.files import InputError, read_figures
+from stages.files import read_figures
 from stages.params import load
 from stages.report import page, sections
+from stages.shell.errors import InputError
 
 CLASSES = ["glioma", "notumor"]
 

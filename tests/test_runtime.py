@@ -17,7 +17,9 @@ from conftest import ROOT
 from working import square_of
 
 from stages import runtime
-from stages.files import InputError
+from stages.shell.errors import InputError
+from stages.shell.locks import only_one
+from stages.shell.running import run
 
 
 def python(code: str, **environment: str) -> subprocess.Popen[str]:
@@ -104,7 +106,7 @@ def test_a_mistake_is_one_line_and_exit_status_1(capsys):
         raise InputError("found this, expected that")
 
     with pytest.raises(SystemExit) as end:
-        runtime.run("prepare", main)
+        run("prepare", main)
     assert end.value.code == "prepare: found this, expected that"
 
 
@@ -114,7 +116,7 @@ def test_a_full_or_closed_disk_is_one_line(number: int):
         raise OSError(number, os.strerror(number), "data/prepared")
 
     with pytest.raises(SystemExit) as end:
-        runtime.run("prepare", main)
+        run("prepare", main)
     assert "cannot write at data/prepared" in str(end.value.code) and "\n" not in str(end.value.code)
 
 
@@ -123,24 +125,24 @@ def test_another_error_keeps_its_traceback():
         raise OSError(5, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output"):
-        runtime.run("prepare", main)
+        run("prepare", main)
 
 
 def test_a_lock_is_held_by_one_and_dropped_with_its_process(tmp_path: Path):
     lock = tmp_path / "logs" / "a.lock"
     holder = python(
-        f"import time\nfrom stages import runtime\n"
-        f"with runtime.only_one({str(lock)!r}): print('held', flush=True); time.sleep(60)"
+        f"import time\nfrom stages.shell.locks import only_one\n"
+        f"with only_one({str(lock)!r}): print('held', flush=True); time.sleep(60)"
     )
     assert holder.stdout is not None and holder.stderr is not None
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match="another run holds"), runtime.only_one(lock):
+    with pytest.raises(InputError, match="another run holds"), only_one(lock):
         pass
     holder.kill()
     holder.wait()
     holder.stdout.close()
     holder.stderr.close()
-    with runtime.only_one(lock):
+    with only_one(lock):
         pass
 
 
@@ -148,9 +150,9 @@ def test_worker_processes_do_not_keep_a_lock_whose_owner_was_killed(tmp_path: Pa
     lock = tmp_path / "a.lock"
     script = tmp_path / "owner.py"
     script.write_text(
-        "from stages import runtime\nfrom working import own_pid\n"
+        "from stages import runtime\nfrom stages.shell.locks import only_one\nfrom working import own_pid\n"
         "if __name__ == '__main__':\n"
-        f"    with runtime.only_one({str(lock)!r}):\n"
+        f"    with only_one({str(lock)!r}):\n"
         "        for pid in runtime.in_order(own_pid, range(10000)): print(pid, flush=True)"
     )
     owner = python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", BRAINMRI_WORKERS="2")
@@ -160,7 +162,7 @@ def test_worker_processes_do_not_keep_a_lock_whose_owner_was_killed(tmp_path: Pa
     owner.wait()
     owner.stdout.close()
     owner.stderr.close()
-    with runtime.only_one(lock):
+    with only_one(lock):
         pass
 
 
@@ -168,9 +170,9 @@ def test_worker_processes_do_not_keep_a_lock_whose_owner_was_killed(tmp_path: Pa
 def test_a_stage_ends_when_dvc_or_its_shell_is_killed(tmp_path: Path, killed: str):
     stage = tmp_path / "stage.py"
     stage.write_text(
-        "import os, time\nfrom stages import runtime\n"
+        "import os, time\nfrom stages.shell.running import run\n"
         "def main():\n    print(os.getpid(), os.getppid(), flush=True)\n    time.sleep(60)\n"
-        "runtime.run('train', main)\n"
+        "run('train', main)\n"
     )
     command = f"{sys.executable} {stage} stages.train; true"  # `; true` keeps the shell from becoming the stage
     dvc = python(f"import subprocess; subprocess.run({command!r}, shell=True)", DVC_ROOT=str(tmp_path))
@@ -228,7 +230,7 @@ def test_a_stage_whose_dvc_died_before_it_could_watch_does_nothing(tmp_path: Pat
 
 def test_outside_dvc_a_stage_outlives_its_parent(tmp_path: Path):
     environment = {key: value for key, value in os.environ.items() if key != "DVC_ROOT"}
-    code = "import time\nfrom stages import runtime\nruntime.run('train', lambda: time.sleep(1) or print('done'))"
+    code = "import time\nfrom stages.shell.running import run\nrun('train', lambda: time.sleep(1) or print('done'))"
     done = subprocess.run(
         ["sh", "-c", f'{sys.executable} -c "{code}" > {tmp_path}/out &'],
         env=environment | {"PYTHONPATH": str(ROOT)},

@@ -19,7 +19,8 @@ from training import Small, chosen, make_study, nowhere, pictures, trainer
 
 from stages import runtime
 from stages.backbone import network
-from stages.files import InputError
+from stages.shell.errors import InputError
+from stages.shell.locks import only_one
 from stages.train import __main__ as stage
 from stages.train import data, order, schedule
 from stages.train.augment import affine, augment, resample
@@ -394,7 +395,7 @@ def test_cuda_without_a_gpu_is_refused(study: Path, monkeypatch):
 
 
 def test_two_trainers_never_write_one_study(study: Path, monkeypatch):
-    with runtime.only_one(study / "logs/train.lock"):
+    with only_one(study / "logs/train.lock"):
         assert "another run holds logs/train.lock" in refusal(study, monkeypatch)
 
 

@@ -19,7 +19,9 @@ from conftest import ROOT
 from training import chosen, make_study, pictures, trainer
 
 from stages import runtime
-from stages.files import InputError, sha256_file
+from stages.files import sha256_file
+from stages.shell.errors import InputError
+from stages.shell.locks import only_one
 from stages.train import checkpoint
 from stages.train.checkpoint import Progress, Store, beside_cache, every_steps, fingerprint
 
@@ -141,7 +143,7 @@ def test_a_run_that_ended_removes_its_own_and_all_but_the_newest_of_other_runs(t
         other.save(tensors(), at(1))
         os.utime(other.folder, (1000 + age, 1000 + age))
     store.save(tensors(), at(1))
-    with runtime.only_one(tmp_path / "checkpoints" / f"{'5' * 16}.lock"):  # this one is running
+    with only_one(tmp_path / "checkpoints" / f"{'5' * 16}.lock"):  # this one is running
         store.remove()
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir())
     assert left == ["2" * 16, "3" * 16, "5" * 16]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 from stages.verify.decode import decode, decode_grey
 
 GREY = (np.arange(60).reshape(6, 10) * 4).astype(np.uint8)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from copying import VERIFY, derived, encoded, params, phantom
 
-from stages.files import InputError, read_figures
+from stages.files import read_figures
+from stages.shell.errors import InputError
 from stages.verify.study import examine_study
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 
 def square_of(number: int) -> int:

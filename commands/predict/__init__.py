@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 
 def add_parser(subparsers: Any) -> None:

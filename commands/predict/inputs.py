@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commands.predict import dicom
-from stages.files import InputError
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
+from stages.shell.errors import InputError
 from stages.verify.decode import DecodeError, decode_grey, pages
 from stages.verify.describe import CELLS, SIDE, VIEWS, Described, describe
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt, ValidationError
-from tqdm import tqdm
 
 from commands.predict.inputs import File, Picture, Unreadable, read_all
 from stages import runtime
@@ -19,11 +18,13 @@ from stages.backbone import network
 from stages.backbone.inference import logits
 from stages.evaluate import likeness
 from stages.evaluate.calibration import probabilities
-from stages.files import InputError, sha256_file
+from stages.files import sha256_file
 from stages.params import Group
 from stages.prepare.schema import Prepare
 from stages.report.gradcam import gradcam, overlay_png
 from stages.runtime import Device
+from stages.shell.errors import InputError
+from stages.shell.progress import progress_bar
 from stages.verify.confirm import similarities
 from stages.verify.decode import DecodeError, decode_grey
 from stages.verify.describe import CELLS, Described, describe
@@ -112,7 +113,7 @@ class Model:
         """Yield what is said of each picture in `files`, in their order. Reading goes on while the network computes."""
         waiting: list[Picture | Unreadable] = []
         many = len(files) > 1
-        with tqdm(total=len(files), unit="file", leave=False, disable=None if many else True) as bar:
+        with progress_bar(total=len(files), unit="file", disable=None if many else True) as bar:
             for found in self._read(files, bar):
                 waiting.append(found)
                 full = sum(isinstance(each, Picture) for each in waiting) == self.about.batch_size

@@ -2,6 +2,7 @@
 
 from stages import params, runtime
 from stages.backbone.schema import Params
+from stages.shell.running import run
 
 
 def main() -> None:
@@ -16,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run("backbone", main)
+    run("backbone", main)

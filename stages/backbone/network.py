@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet50
 
-from stages.files import InputError, replacing
+from stages.files import replacing
+from stages.shell.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torchvision.models import ResNet50_Weights
 from stages import runtime
 from stages.backbone import network
 from stages.backbone.schema import Backbone
-from stages.files import InputError, sha256_file
+from stages.files import sha256_file
+from stages.shell.errors import InputError
 
 IMAGENET = ResNet50_Weights.IMAGENET1K_V2
 # torchvision names its file after the first 8 digits only; these are all 64

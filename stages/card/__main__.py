@@ -6,11 +6,12 @@ the run-cache. This one takes a second; the page does not.
 
 import pandas as pd
 
-from stages import params, runtime
+from stages import params
 from stages.card.card import PATH, card
 from stages.card.schema import Params
 from stages.fetch.tree import digest
 from stages.files import atomic_write, read_figures, sha256_file
+from stages.shell.running import run
 
 
 def main() -> None:
@@ -24,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run("card", main)
+    run("card", main)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from stages import params, runtime
 from stages.backbone import network
@@ -19,7 +18,10 @@ from stages.evaluate.baselines import baselines
 from stages.evaluate.schema import Params
 from stages.evaluate.scores import headline, scores_by_group, sensitivities
 from stages.evaluate.summary import summary
-from stages.files import InputError, atomic_write, write_csv, write_figures, write_json
+from stages.files import atomic_write, write_csv, write_figures, write_json
+from stages.shell.errors import InputError
+from stages.shell.progress import progress_bar
+from stages.shell.running import run
 
 WEIGHTS, INDEX = "models/model.safetensors", "data/prepared/index.csv"
 AS_TEXT = {"path": str, "label": str, "leaked": str}  # a class may be called 1, or NA
@@ -61,7 +63,7 @@ def _probabilities(chosen: Params, index: pd.DataFrame) -> tuple[NDArray[np.floa
 
     def ask(array: str) -> NDArray[np.float32]:
         images = np.load(f"data/prepared/{array}.npy", mmap_mode="r")
-        with tqdm(total=len(images), unit="img", desc=array, leave=False, mininterval=1, disable=None) as bar:
+        with progress_bar(total=len(images), unit="img", desc=array, mininterval=1) as bar:
             found = logits(
                 model,
                 images,
@@ -94,4 +96,4 @@ def _finite(found: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 if __name__ == "__main__":
-    runtime.run("evaluate", main)
+    run("evaluate", main)

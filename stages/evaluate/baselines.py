@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from stages.evaluate.intervals import wilson
 from stages.evaluate.likeness import BLOCK, descriptors
-from stages.files import InputError
+from stages.shell.errors import InputError
 from stages.verify.search import best_products, parts
 
 RING = 2  # pixels: how wide the border is that the border model sees

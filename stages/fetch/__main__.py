@@ -8,7 +8,9 @@ from stages import params, runtime
 from stages.fetch import source, tree
 from stages.fetch.extract import unpack
 from stages.fetch.schema import Params
-from stages.files import InputError, atomic_folder
+from stages.files import atomic_folder
+from stages.shell.errors import InputError
+from stages.shell.running import run
 
 
 class Unpinned(InputError):
@@ -76,4 +78,4 @@ def check(hashes: dict[str, str], pinned: str, where: str) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run("fetch", main)
+    run("fetch", main)

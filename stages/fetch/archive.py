@@ -19,7 +19,7 @@ from stages.fetch.budget import chunks as read_chunks
 from stages.fetch.names import Names, Parts, safe_parts, shown
 from stages.fetch.schema import LimitParams
 from stages.fetch.tar import COMPRESSIONS, read_tar
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 DEEPEST = 100  # folders inside one another
 Member = tuple[Parts, Iterator[bytes]]  # a file's path in the source and its bytes, to be read before the next member

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from stages.fetch.schema import LimitParams
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 CHUNK = 1 << 20  # bytes held in memory at a time
 

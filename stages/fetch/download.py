@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 import pooch
 import requests
-from tqdm import tqdm
 from urllib3.exceptions import LocationParseError
 
-from stages.files import InputError, atomic_write
+from stages.files import atomic_write
+from stages.shell.errors import InputError
+from stages.shell.progress import progress_bar
 
 ATTEMPTS = 4  # in a row without a new byte
 TIMEOUT = (10, 20)  # seconds to connect, and between two bytes
@@ -168,7 +169,7 @@ class Resuming:
 
 
 def _bar(total: int | None, start: int) -> Any:
-    return tqdm(total=total, initial=start, desc="download", unit="B", unit_scale=True, disable=None, leave=False)
+    return progress_bar(total=total, initial=start, desc="download", unit="B", unit_scale=True)
 
 
 def _range(target: Path, start: int) -> dict[str, str]:

@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from stages.fetch import split as splits
 from stages.fetch.archive import Member, members
 from stages.fetch.layout import Layout
 from stages.fetch.schema import LimitParams, SplitParams
+from stages.shell.progress import progress_bar
 
 
 def extract(found: Iterable[Member], layout: Layout, folder: Path) -> dict[str, str]:
@@ -57,7 +56,7 @@ def hashed(found: Iterable[Member], layout: Layout) -> dict[str, str]:
 
 def placed(found: Iterable[Member], layout: Layout) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield (`[<split>/]<class>/<file>`, bytes) of each image, then check that no class is empty."""
-    for parts, data in tqdm(found, desc="fetch", unit="file", disable=None, leave=False):
+    for parts, data in progress_bar(found, desc="fetch", unit="file"):
         if place := layout.place(parts):
             yield "/".join(filter(None, (place.split, place.label, place.name))), data
     layout.check()

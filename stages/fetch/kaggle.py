@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from stages.fetch.download import cache
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 INSTEAD = "or set BRAINMRI_SOURCE to a copy of the data"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stages.fetch.names import Parts, shown
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 SPLITS = ("Training", "Testing")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 Parts = tuple[str, ...]
 
@@ -31,7 +31,7 @@ def safe_parts(name: str, where: str) -> Parts:
     ('Training', 'glioma', 'a.jpg')
     >>> safe_parts("../a.jpg", "x.zip")
     Traceback (most recent call last):
-    stages.files.InputError: x.zip: member '../a.jpg' leaves the folder; such an archive is refused
+    stages.shell.errors.InputError: x.zip: member '../a.jpg' leaves the folder; such an archive is refused
     """
     if reason := _unsafe(name):
         raise InputError(f"{where}: member {shown(name)} {reason}; such an archive is refused")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stages.fetch import download, kaggle
 from stages.fetch.schema import FetchParams
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 VARIABLE = "BRAINMRI_SOURCE"
 

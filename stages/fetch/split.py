@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from stages.fetch.schema import SplitParams
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 
 def testing(hashes: Mapping[str, str], split: SplitParams) -> set[str]:

@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from stages.fetch.budget import CHUNK, Broken, Budget, Readable, chunks, reading
 from stages.fetch.names import Parts, safe_parts, shown
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 COMPRESSIONS: dict[bytes, Callable[..., object]] = {
     b"\x1f\x8b": gzip.open,

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import params, runtime
+from stages import params
 from stages.files import atomic_folder, write_csv
 from stages.prepare.arrays import write_arrays
 from stages.prepare.schema import Params
 from stages.prepare.split import assign
+from stages.shell.running import run
 
 
 def main() -> None:
@@ -23,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run("prepare", main)
+    run("prepare", main)

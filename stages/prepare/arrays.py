@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from stages import runtime
-from stages.files import InputError, replacing
+from stages.files import replacing
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
+from stages.shell.errors import InputError
 from stages.verify.decode import DecodeError, decode_grey
 
 CHUNK = 64  # images a task

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from stages.files import InputError
 from stages.prepare.schema import Split
+from stages.shell.errors import InputError
 
 
 def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[str]) -> pd.DataFrame:

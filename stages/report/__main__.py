@@ -8,10 +8,12 @@ import pandas as pd
 from stages import params, runtime
 from stages.backbone import network
 from stages.fetch.tree import digest
-from stages.files import InputError, atomic_write, read_figures, sha256_file
+from stages.files import atomic_write, read_figures, sha256_file
 from stages.report import page, sections
 from stages.report.gradcam import gradcam, overlay
 from stages.report.schema import Params
+from stages.shell.errors import InputError
+from stages.shell.running import run
 from stages.verify.decode import decode_grey
 
 PICTURES = {
@@ -83,4 +85,4 @@ def read(path: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    runtime.run("report", main)
+    run("report", main)

@@ -10,8 +10,8 @@ import pandas as pd
 import yaml
 
 from stages.evaluate.titles import BASELINES, OF_CLASS, SCORES
-from stages.files import InputError
 from stages.report import page
+from stages.shell.errors import InputError
 
 Read = Callable[[str], np.ndarray]  # path below data/raw -> uint8 [H, W]
 Looked = dict[str, tuple[np.ndarray, np.ndarray]]  # path -> image [S, S], overlay [H, W, 3]

@@ -10,9 +10,13 @@ import pandas as pd
 import torch
 from dvclive import Live
 
-from stages import params, provenance, runtime
+from stages import params, runtime
 from stages.backbone import network
-from stages.files import InputError, atomic_folder, write_csv
+from stages.files import atomic_folder, write_csv
+from stages.shell import provenance
+from stages.shell.errors import InputError
+from stages.shell.locks import only_one
+from stages.shell.running import run
 from stages.train.checkpoint import Store, beside_cache, fingerprint
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
@@ -30,7 +34,7 @@ def main() -> None:
     """Read parameters, arrays and starting weights; train, or go on from a checkpoint; write weights and curves."""
     chosen = params.load(Params)
     runtime.exact(chosen.threads, chosen.precision)
-    with runtime.only_one("logs/train.lock"):
+    with only_one("logs/train.lock"):
         try:
             _train(chosen)
         except (MemoryError, RuntimeError) as error:
@@ -62,7 +66,7 @@ def _train(chosen: Params) -> None:
     trainer = Trainer(model, train, val, chosen, meta.mean, meta.std)
     made_by = fingerprint(chosen.model_dump(mode="json"), INPUTS, CODE, _device_name(trainer.device, chosen))
     store = Store(beside_cache(Path.cwd()), made_by)
-    with runtime.only_one(store.folder.with_suffix(".lock")):
+    with only_one(store.folder.with_suffix(".lock")):
         found = store.newest()
         if found:
             trainer.restore(*found)
@@ -108,4 +112,4 @@ def _device_name(device: torch.device, chosen: Params) -> str:
 
 
 if __name__ == "__main__":
-    runtime.run("train", main)
+    run("train", main)

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from stages import runtime
 from stages.backbone.network import write_tensors
-from stages.files import InputError, replacing, sha256_file
+from stages.files import replacing, sha256_file
+from stages.shell.errors import InputError
+from stages.shell.locks import only_one
 
 KEPT = 2  # checkpoints of one run: the one before the last too, should the last be torn
 OTHERS = 2  # folders of other runs, the newest ones; older ones are removed
@@ -119,7 +120,7 @@ class Store:
         """Drop this run's checkpoints (it has ended), and those of other runs but the newest few."""
         for path in self._others()[:-OTHERS]:
             # another run that goes on at this moment, in another workspace, holds its lock
-            with contextlib.suppress(InputError), runtime.only_one(path.with_suffix(".lock")):
+            with contextlib.suppress(InputError), only_one(path.with_suffix(".lock")):
                 shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 

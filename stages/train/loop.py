@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from stages import runtime
 from stages.backbone.inference import logits, normalise
-from stages.files import InputError
+from stages.shell.errors import InputError
+from stages.shell.progress import progress_bar, say
 from stages.train import data, order, schedule
 from stages.train.augment import augment, resample
 from stages.train.checkpoint import Progress, Store, every_steps
@@ -73,14 +73,12 @@ class Trainer:
         rows = order.batches(len(self.train.images), self.params.batch_size, self.params.seed, progress.epoch)
         labels = self.labels[torch.from_numpy(rows).to(self.device)]  # [steps, batch_size]
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.device)
-        bar = tqdm(
+        bar = progress_bar(
             total=self.steps * self.params.batch_size,
             initial=first * self.params.batch_size,
             unit="img",
             desc=f"epoch {progress.epoch + 1}/{self.params.epochs}",
-            leave=False,
             mininterval=1,
-            disable=None,
         )
         for step, batch in enumerate(self._batches(rows[first:]), first):
             loss_sum += self._step(batch, labels[step], step)
@@ -207,7 +205,7 @@ class Trainer:
 
     def _report(self, seconds: float, steps: int) -> None:
         row = self.progress.history[-1]
-        tqdm.write(
+        say(
             f"epoch {self.progress.epoch}/{self.params.epochs}  train loss {row['train_loss']:.4f}  "
             f"val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.4f}  "
             f"{steps * self.params.batch_size / seconds:.0f} img/s"

@@ -5,6 +5,7 @@ from pathlib import Path
 from stages import runtime
 from stages.files import replacing, write_csv, write_figures
 from stages.params import load
+from stages.shell.running import run
 from stages.verify.schema import Params
 from stages.verify.study import examine_study
 
@@ -21,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run("verify", main)
+    run("verify", main)

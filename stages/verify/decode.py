@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 Image.MAX_IMAGE_PIXELS = None  # ours is `max_pixels`, looked at as soon as a file is opened
 # Pixel formats that libraries decode in this process. Pillow also knows EPS, which would start Ghostscript.

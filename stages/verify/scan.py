@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 from stages.verify.decode import DecodeError, decode
 from stages.verify.describe import Described, describe
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages import runtime
-from stages.files import InputError
+from stages.shell.errors import InputError
 from stages.verify.audit import Pairs, Pictures, audit
 from stages.verify.describe import CELLS, SIDE, VIEWS
 from stages.verify.integrity import integrity

@@ -132,7 +132,7 @@ def fuzz(name: str, seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["pydicom", "zipfile", "tarfile", "commands", "stages"]):
-        from stages.files import InputError
+        from stages.shell.errors import InputError
 
         target = targets()[name]
 

@@ -13,7 +13,7 @@ from conftest import ROOT, STAGES
 from faulting import refused, run, stage
 
 from stages import params
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 VALUES = yaml.safe_load((ROOT / "params.yaml").read_text())
 HOSTILE: list[Any] = [
@@ -151,7 +151,7 @@ LOADS = """
 import resource, sys, time
 from importlib import import_module
 from stages import params
-from stages.files import InputError
+from stages.shell.errors import InputError
 resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))  # bytes: a failure may not take the machine's memory
 for name in sys.argv[1:]:
     begun = time.monotonic()

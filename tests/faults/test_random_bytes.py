@@ -8,7 +8,7 @@ from fuzz import kept, seeds, targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 TARGETS = targets()
 EXAMPLES = 150

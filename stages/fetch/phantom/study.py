@@ -17,7 +17,7 @@ from stages.fetch.phantom.copies import KINDS, copied
 from stages.fetch.phantom.draws import Draws
 from stages.fetch.phantom.picture import CLASSES, picture
 from stages.fetch.phantom.schema import PhantomParams
-from stages.files import InputError
+from stages.shell.errors import InputError
 
 # Keys of draws that are no picture's: a picture's second number is 0 (training) or 1 (test).
 SOURCES, COPY, FORM = 2, 3, 4

@@ -20,7 +20,7 @@ import yaml
 from stages import PINS
 from stages.files import write_json
 
-LOCK = Path(__file__).parent.parent / "requirements.lock"
+LOCK = Path(__file__).parents[2] / "requirements.lock"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of the CPU: those between which libraries choose
 
 

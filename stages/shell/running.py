@@ -1,0 +1,32 @@
+"""What is done around each stage's work: warnings, errors as one line, the log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from stages.shell import provenance
+from stages.shell.errors import InputError, os_error
+
+
+def run(stage: str, main: Callable[[], None]) -> None:
+    """Run a stage's `main` and log who made which bits (see `provenance`).
+
+    Ends with one line and exit status 1 where a person's input or the disk is at fault.
+    """
+    begun = time.perf_counter()
+    for name, versions in provenance.other_versions(provenance.LOCK).items():
+        print(f"{stage}: {name} is not as in requirements.lock ({versions}): bits may differ", file=sys.stderr)
+    try:
+        main()
+        provenance.log(stage, time.perf_counter() - begun)
+    except InputError as error:
+        sys.exit(f"{stage}: {error}")
+    except OSError as error:
+        line = os_error(error)
+        if line is None:
+            raise
+        sys.exit(f"{stage}: {line}")
+    except KeyboardInterrupt:
+        sys.exit(130)
