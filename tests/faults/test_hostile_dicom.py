@@ -15,6 +15,9 @@ from commands.predict import dicom
 from stages.verify.decode import DecodeError
 
 pydicom = pytest.importorskip("pydicom")
+from pydicom.encaps import encapsulate  # noqa: E402
+
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 LEVELS = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
 
 
@@ -51,6 +54,24 @@ def corpus() -> dict[str, bytes]:
         "JPEG-LS": made(LEVELS, syntax=JPEG_LS),
         "a syntax that nobody knows": made(LEVELS, syntax="1.2.3.4.5"),
         "video": made(LEVELS, syntax="1.2.840.10008.1.2.4.100"),
+        "a slope that is no number": made(LEVELS, RescaleSlope="1.5").replace(b"1.5 ", b"one "),
+        "an empty slope": made(LEVELS, RescaleSlope=None, RescaleIntercept=None, WindowCenter="9", WindowWidth="9"),
+        "a window of two centres and no width": made(LEVELS, WindowCenter=["1", "2"], WindowWidth=None),
+        "no photometric interpretation": made(LEVELS, PhotometricInterpretation=None),
+        "an empty voi table": made(LEVELS, VOILUTSequence=[pydicom.Dataset()], WindowCenter="9", WindowWidth="9"),
+        "a voi table that lies": made(LEVELS, VOILUTSequence=[table(65535, 0, 16)]),
+        "a modality table that lies": made(LEVELS, ModalityLUTSequence=[table(0, -32768, 200)]),
+        "a palette that lies": made(LEVELS, PhotometricInterpretation="PALETTE COLOR", **palette(70)),
+        "pixels without a side": made(LEVELS, PixelSpacing=["0", "1"]),
+        "pixels longer than the sky": made(LEVELS, PixelSpacing=["1", "1e300"]),
+        "pixels in three directions": made(LEVELS, PixelAspectRatio=["1", "2", "3"]),
+        "groups for other frames": made(LEVELS, PerFrameFunctionalGroupsSequence=[pydicom.Dataset()] * 9),
+        "no groups": made(LEVELS, PerFrameFunctionalGroupsSequence=[], SharedFunctionalGroupsSequence=[]),
+        "groups that are numbers": made(LEVELS).replace(b"\x28\0\x10\0US", b"\0\x52\x29\x92US"),
+        "padding all over": made(LEVELS, PixelPaddingValue=0, PixelPaddingRangeLimit=255),
+        "JPEG Lossless that is none": made(LEVELS, syntax=JPEG_LOSSLESS),
+        "JPEG Lossless of a bomb": made(LEVELS, syntax=JPEG_LOSSLESS, PixelData=bomb()),
+        "a missing transfer syntax, compressed": made(LEVELS, syntax=JPEG_LS).replace(JPEG_LS.encode(), b" " * 22),
         "private elements": private(),
         "a whole header and no pixels": without_pixels(),
         "only the mark": b"\0" * 128 + b"DICM",
@@ -58,6 +79,25 @@ def corpus() -> dict[str, bytes]:
         "the mark and a length without end": b"\0" * 128 + b"DICM" + b"\xe0\x7f\x10\x00OB\0\0\xfe\xff\xff\xff",
     }
     return found
+
+
+def table(*descriptor: int) -> pydicom.Dataset:
+    """Return a table that says more of itself than its two entries hold."""
+    item = pydicom.Dataset()
+    item.add_new("LUTDescriptor", "SS" if min(descriptor) < 0 else "US", list(descriptor))
+    item.add_new("LUTData", "US", [1, 2])
+    return item
+
+
+def palette(count: int) -> dict[str, object]:
+    names = [f"{name}PaletteColorLookupTable" for name in ("Red", "Green", "Blue")]
+    return {f"{name}Descriptor": [count, 0, 16] for name in names} | {f"{name}Data": b"12" for name in names}
+
+
+def bomb() -> bytes:
+    """Return a stream that states 65,535 x 65,535 pixels, as the one frame there is."""
+    header = b"\xff\xd8\xff\xc3\0\x0b\x10" + b"\xff" * 4 + b"\1\1\x11\0"
+    return encapsulate([header + b"\0" * 100])
 
 
 def without_pixels() -> bytes:

@@ -7,12 +7,13 @@ JPEG by imagecodecs (libjpeg-turbo): all under permissive licences.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from commands.predict.dicom.header import whole
 from stages.verify.decode import DecodeError
@@ -36,6 +37,8 @@ def decoded(file: Any, count: int) -> Iterator[Any]:
     from pydicom.pixels import pixel_array
 
     syntax = file.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax:
+        raise _unknown(syntax)
     if not syntax.is_encapsulated:
         yield from (pixel_array(file, index=number) for number in range(count))
         return
@@ -52,6 +55,7 @@ def decoded(file: Any, count: int) -> Iterator[Any]:
         raise
     except Exception as error:  # decoders raise anything
         text = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        text = re.sub(r" <.* at 0x\w+>", "", text)  # Pillow names the object that it read
         raise DecodeError(f"its pixels, compressed as {name}, are damaged ({text[:100]})") from None
 
 
@@ -60,15 +64,19 @@ def _plugin(file: Any) -> str:
     syntax, bits, samples = file.file_meta.TransferSyntaxUID, whole(file, "BitsStored"), int(file.SamplesPerPixel)
     if syntax == RLE:
         return "pydicom"
-    limit = {BASELINE: 8, EXTENDED: 8} | dict.fromkeys(JPEG_2000, 16 if samples == 1 else 8)  # Pillow's, in bits
+    limit = {BASELINE: 16, EXTENDED: 8} | dict.fromkeys(JPEG_2000, 16 if samples == 1 else 8)  # Pillow's, in bits
     if bits <= limit.get(syntax, 0):
         return "pillow"
     if syntax in JPEG_LS:
         return _installed("pyjpegls", file)
     if syntax in LOSSLESS or (syntax == EXTENDED and samples == 1):
         return _registered(_installed("imagecodecs", file), syntax)
-    text = f"{syntax.name} ({syntax})" if syntax.name != syntax else str(syntax)
-    raise DecodeError(f"its compression is not known here: {text[:150]}; decompress it first, with `gdcmconv --raw`")
+    raise _unknown(syntax)
+
+
+def _unknown(syntax: Any) -> DecodeError:
+    text = f"{syntax.name} ({syntax})" if syntax.name != syntax else f"Transfer Syntax UID {syntax}"
+    return DecodeError(f"its compression is not known here: {text[:150]}; decompress it first, with `gdcmconv --raw`")
 
 
 def _installed(package: str, file: Any) -> str:
@@ -110,24 +118,30 @@ def _alone(file: Any, stream: bytes) -> Any:
 
 def _see_size(stream: bytes, file: Any) -> None:
     """Refuse a stream that unfolds to another size than the header's, which was held against `max_pixels`."""
-    if file.file_meta.TransferSyntaxUID == RLE:  # has no size of its own; its decoder sees to it
+    syntax = file.file_meta.TransferSyntaxUID
+    if syntax == RLE:  # has no size of its own; its decoder sees to it
         return
-    size = _size(stream)
+    size = _size_of_jpeg_2000(stream) if syntax in JPEG_2000 else _size_of_jpeg(stream)
     if size is None:
-        raise ValueError("it begins as no such stream does")
+        raise ValueError("the stream begins as none does")
     if size != (int(file.Columns), int(file.Rows)):
-        raise DecodeError(
-            f"its compressed pixels are {size[0]} x {size[1]}, its header says {file.Columns} x {file.Rows}"
-        )
+        said = f"its header says {file.Columns} x {file.Rows}"
+        raise DecodeError(f"its compressed pixels are {size[0]} x {size[1]}, {said}")
 
 
-def _size(stream: bytes) -> tuple[int, int] | None:
-    """Return width and height that a JPEG, JPEG-LS or JPEG 2000 stream states; None where it is none."""
-    if not stream.startswith(b"\xff\xd8"):
+def _size_of_jpeg_2000(stream: bytes) -> tuple[int, int] | None:
+    """Return the width and height that a JPEG 2000 stream states; None where it is none."""
+    try:
         with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
             return image.size
+    except UnidentifiedImageError:
+        return None
+
+
+def _size_of_jpeg(stream: bytes) -> tuple[int, int] | None:
+    """Return the width and height that a JPEG or JPEG-LS stream states; None where it is none."""
     place = 2
-    while place + 9 <= len(stream) and stream[place] == 0xFF:
+    while stream.startswith(b"\xff\xd8") and place + 9 <= len(stream) and stream[place] == 0xFF:
         if stream[place + 1] in FRAMES_OF_JPEG:
             height, width = struct.unpack(">HH", stream[place + 5 : place + 9])
             return width, height

@@ -64,7 +64,10 @@ def _real(stored: NDArray[Any], display: Display) -> NDArray[np.float64]:
     if display.modality:
         return _looked_up(stored, display.modality).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        return stored.astype(np.float64) * display.slope + display.intercept
+        real = stored.astype(np.float64) * display.slope + display.intercept
+    if stored.dtype.kind != "f" and not np.isfinite(real).all():
+        raise DecodeError(f"Rescale Slope {display.slope:g}, Intercept {display.intercept:g}: beyond what numbers hold")
+    return real
 
 
 def _looked_up(values: NDArray[Any], table: Table) -> NDArray[np.uint16]:
