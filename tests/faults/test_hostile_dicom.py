@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from faulting import in_time, run
 from test_predict_dicom import JPEG_BASELINE, JPEG_LS, MAX, made
+from test_predict_dicom_groups import RESCALE, WINDOW, enhanced, group
 
 from commands.predict import dicom
 from stages.verify.decode import DecodeError
@@ -25,11 +26,10 @@ def corpus() -> dict[str, bytes]:
     whole = made(LEVELS, RescaleSlope="2", WindowCenter="100", WindowWidth="50")
     found = {f"cut at {at}": whole[:at] for at in np.linspace(1, len(whole) - 1, 25).astype(int)}
     for number in range(60):
-        random = np.random.default_rng(number)
-        data = bytearray(whole)
-        for place in random.integers(128, len(whole) - 1024 if number % 2 else len(whole), 6):
-            data[place] ^= 1 << int(random.integers(8))
-        found[f"flipped {number}"] = bytes(data)
+        found[f"flipped {number}"] = flipped(whole, number, len(whole) - 1024 if number % 2 else len(whole))
+    found["with groups"] = with_groups = enhanced(group(RESCALE, WINDOW, ["1", "0.5"]), [group(None, WINDOW)] * 3)
+    for number in range(40):
+        found[f"flipped with groups {number}"] = flipped(with_groups, number, 900)
     found |= {
         "no rows": made(LEVELS, Rows=0),
         "rows of a bomb": made(LEVELS, Rows=65535, Columns=65535),
@@ -79,6 +79,14 @@ def corpus() -> dict[str, bytes]:
         "the mark and a length without end": b"\0" * 128 + b"DICM" + b"\xe0\x7f\x10\x00OB\0\0\xfe\xff\xff\xff",
     }
     return found
+
+
+def flipped(whole: bytes, seed: int, end: int) -> bytes:
+    """Return bytes with six bits between the preamble and `end` turned over."""
+    random, data = np.random.default_rng(seed), bytearray(whole)
+    for place in random.integers(128, end, 6):
+        data[place] ^= 1 << int(random.integers(8))
+    return bytes(data)
 
 
 def table(*descriptor: int) -> pydicom.Dataset:
