@@ -15,11 +15,12 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from commands.predict.dicom import jpeg
 from commands.predict.dicom.header import whole
+from commands.predict.dicom.jpeg import EXTENDED, LOSSLESS
 from stages.verify.decode import DecodeError
 
-RLE, BASELINE, EXTENDED = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"
-LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+RLE, BASELINE = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50"
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 MODULES = {"pyjpegls": "jpeg_ls", "imagecodecs": "imagecodecs"}  # what a package of the extra `dicom` is imported as
@@ -39,10 +40,16 @@ def decoded(file: Any, count: int) -> Iterator[Any]:
     syntax = file.file_meta.TransferSyntaxUID
     if not syntax.is_transfer_syntax:
         raise _unknown(syntax)
-    if not syntax.is_encapsulated:
+    if syntax.is_encapsulated:
+        yield from _decompressed(file, count, _plugin(file))
+    else:
         yield from (pixel_array(file, index=number) for number in range(count))
-        return
-    plugin, name = _plugin(file), str(syntax.name)
+
+
+def _decompressed(file: Any, count: int, plugin: str) -> Iterator[Any]:
+    from pydicom.pixels import pixel_array
+
+    name = file.file_meta.TransferSyntaxUID.name
     try:
         streams = _streams(file, count)
         for number in range(count):
@@ -92,7 +99,7 @@ def _registered(package: str, syntax: str) -> str:
 
     decoder = get_decoder(syntax)
     if package not in decoder.available_plugins:
-        decoder.add_plugin(package, ("commands.predict.dicom.jpeg", "decode_frame"))
+        decoder.add_plugin(package, (jpeg.__name__, jpeg.decode_frame.__name__))
     return package
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from commands.predict.dicom.codecs import EXTENDED, LOSSLESS
-
+EXTENDED = "1.2.840.10008.1.2.4.51"
+LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 DECODER_DEPENDENCIES = dict.fromkeys((EXTENDED, *LOSSLESS), ("numpy", "imagecodecs"))
 
 
