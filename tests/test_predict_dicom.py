@@ -112,6 +112,12 @@ def test_signed_and_one_level_only():
     assert frames(made(np.full((2, 2), 9, np.uint16))) == [[[0, 0], [0, 0]]]
 
 
+def test_what_says_how_a_print_or_a_drawing_looks_changes_nothing():
+    levels = np.array([[10, 40], [90, 7]], np.uint8)
+    presentation = {"PresentationLUTShape": "INVERSE", "SmallestImagePixelValue": 40, "LargestImagePixelValue": 41}
+    assert frames(made(levels, **presentation)) == [levels.tolist()]
+
+
 @pytest.mark.parametrize("kind", [None, ""])
 def test_an_empty_photometric_interpretation_is_what_the_samples_imply(kind: str | None):
     levels = np.array([[0, 100], [255, 7]], np.uint8)
@@ -152,6 +158,10 @@ def test_a_file_that_does_not_say_how_it_is_written_is_read_as_it_is(implicit: b
         (made(LEVELS, RescaleSlope="0", RescaleIntercept="5"), "Rescale Slope is 0: every pixel"),
         (made(LEVELS, RescaleSlope="0.0", WindowCenter="5", WindowWidth="5"), "Rescale Slope is 0"),
         (mangled(RescaleSlope="1.5"), "Rescale Slope is no number"),
+        (mangled(PixelSpacing=["1", "1.5"]), "Pixel Spacing is no number"),
+        (made(LEVELS, RescaleSlope="1e308"), "Rescale Slope 1e+308, Intercept 0: beyond what numbers hold"),
+        (made(LEVELS, PixelPresentation="COLOR"), "supplemental palette"),
+        (made(LEVELS, syntax="1.2.3.4.5"), "known here: Transfer Syntax UID 1.2.3.4.5; decompress"),
         (mangled(WindowWidth="1.5", WindowCenter="2"), "Window Width is no number"),
         (made(LEVELS, PhotometricInterpretation="HSV"), "Photometric Interpretation 'HSV': expected one of MONO"),
         (made(LEVELS, PhotometricInterpretation="RGB"), "1 samples a pixel contradict the Photometric"),

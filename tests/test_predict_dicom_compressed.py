@@ -149,6 +149,10 @@ def test_a_scanner_s_file_is_the_same_in_every_encoding():
     assert all(each == shown[0] for each in shown) and np.std(shown[0]) > 20
 
 
+def test_a_deflated_file_is_read():
+    assert np.std(frames(file("image_dfl.dcm"))) > 20
+
+
 def test_a_lossless_colour_jpeg_of_another_encoder_is_the_plain_picture():
     assert frames(file("SC_rgb_jpeg_gdcm.dcm")) == frames(file("SC_rgb_rle.dcm"))
 

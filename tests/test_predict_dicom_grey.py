@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from test_predict_dicom import frames, made
 
+from stages.verify.decode import DecodeError
+
 pydicom = pytest.importorskip("pydicom")
 from pydicom.sequence import Sequence  # noqa: E402
 
@@ -118,6 +120,11 @@ def test_the_first_window_that_has_a_width_is_taken():
     assert frames(data) == [[[0, 129, 255]]]
 
 
+@pytest.mark.parametrize(("center", "level"), [("-900", 255), ("900", 0)])
+def test_a_window_beside_the_values_is_black_or_white_as_in_a_viewer(center: str, level: int):
+    assert frames(made(np.array([[0, 50, 99]], np.uint16), WindowCenter=center, WindowWidth="100")) == [[[level] * 3]]
+
+
 @pytest.mark.parametrize("width", ["", "0", "-5", None])
 def test_a_window_without_a_width_counts_as_none(width: str | None):
     data = made(np.array([[1000, 1500, 2000]], np.uint16), WindowCenter="7", WindowWidth=width)
@@ -195,6 +202,15 @@ def test_a_palette_is_looked_up_and_then_grey(dtype: type):
         elements[f"{name}PaletteColorLookupTableData"] = bytes(levels)
     colour = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]], np.uint8)
     assert frames(made(stored, **elements)) == [np.asarray(Image.fromarray(colour).convert("L")).tolist()]
+
+
+def test_a_segmented_palette_is_named():
+    elements: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name in ("Red", "Green", "Blue"):
+        elements[f"{name}PaletteColorLookupTableDescriptor"] = [4, 0, 8]
+        elements[f"Segmented{name}PaletteColorLookupTableData"] = bytes([0, 4, 1, 2, 3, 4])
+    with pytest.raises(DecodeError, match="segmented"):
+        frames(made(np.array([[0, 1]], np.uint8), **elements))
 
 
 def test_a_long_palette_of_bytes_does_not_wrap_around():
