@@ -106,7 +106,7 @@ def keep(target: str) -> None:
     folder = CORPUS / target
     folder.mkdir(parents=True, exist_ok=True)
     small = {name: data for name, data in hostile(target).items() if len(data) < MOST_KEPT}
-    last = {re.sub(r"(cut at|flipped) \d+", r"\1", name): data for name, data in small.items()}
+    last = {re.sub(r"(cut at|flipped|flipped with groups) \d+", r"\1", name): data for name, data in small.items()}
     for name, data in last.items():
         (folder / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")).write_bytes(data)
 

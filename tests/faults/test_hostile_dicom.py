@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from faulting import in_time, run
 from test_predict_dicom import JPEG_BASELINE, JPEG_LS, MAX, made
+from test_predict_dicom_groups import RESCALE, WINDOW, enhanced, group
 
 from commands.predict import dicom
 from stages.verify.decode import DecodeError
 
 pydicom = pytest.importorskip("pydicom")
+from pydicom.encaps import encapsulate  # noqa: E402
+
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 LEVELS = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
 
 
@@ -22,11 +26,10 @@ def corpus() -> dict[str, bytes]:
     whole = made(LEVELS, RescaleSlope="2", WindowCenter="100", WindowWidth="50")
     found = {f"cut at {at}": whole[:at] for at in np.linspace(1, len(whole) - 1, 25).astype(int)}
     for number in range(60):
-        random = np.random.default_rng(number)
-        data = bytearray(whole)
-        for place in random.integers(128, len(whole) - 1024 if number % 2 else len(whole), 6):
-            data[place] ^= 1 << int(random.integers(8))
-        found[f"flipped {number}"] = bytes(data)
+        found[f"flipped {number}"] = flipped(whole, number, len(whole) - 1024 if number % 2 else len(whole))
+    found["with groups"] = with_groups = enhanced(group(RESCALE, WINDOW, ["1", "0.5"]), [group(None, WINDOW)] * 3)
+    for number in range(40):
+        found[f"flipped with groups {number}"] = flipped(with_groups, number, 900)
     found |= {
         "no rows": made(LEVELS, Rows=0),
         "rows of a bomb": made(LEVELS, Rows=65535, Columns=65535),
@@ -51,6 +54,24 @@ def corpus() -> dict[str, bytes]:
         "JPEG-LS": made(LEVELS, syntax=JPEG_LS),
         "a syntax that nobody knows": made(LEVELS, syntax="1.2.3.4.5"),
         "video": made(LEVELS, syntax="1.2.840.10008.1.2.4.100"),
+        "a slope that is no number": made(LEVELS, RescaleSlope="1.5").replace(b"1.5 ", b"one "),
+        "an empty slope": made(LEVELS, RescaleSlope=None, RescaleIntercept=None, WindowCenter="9", WindowWidth="9"),
+        "a window of two centres and no width": made(LEVELS, WindowCenter=["1", "2"], WindowWidth=None),
+        "no photometric interpretation": made(LEVELS, PhotometricInterpretation=None),
+        "an empty voi table": made(LEVELS, VOILUTSequence=[pydicom.Dataset()], WindowCenter="9", WindowWidth="9"),
+        "a voi table that lies": made(LEVELS, VOILUTSequence=[table(65535, 0, 16)]),
+        "a modality table that lies": made(LEVELS, ModalityLUTSequence=[table(0, -32768, 200)]),
+        "a palette that lies": made(LEVELS, PhotometricInterpretation="PALETTE COLOR", **palette(70)),
+        "pixels without a side": made(LEVELS, PixelSpacing=["0", "1"]),
+        "pixels longer than the sky": made(LEVELS, PixelSpacing=["1", "1e300"]),
+        "pixels in three directions": made(LEVELS, PixelAspectRatio=["1", "2", "3"]),
+        "groups for other frames": made(LEVELS, PerFrameFunctionalGroupsSequence=[pydicom.Dataset()] * 9),
+        "no groups": made(LEVELS, PerFrameFunctionalGroupsSequence=[], SharedFunctionalGroupsSequence=[]),
+        "groups that are numbers": made(LEVELS).replace(b"\x28\0\x10\0US", b"\0\x52\x29\x92US"),
+        "padding all over": made(LEVELS, PixelPaddingValue=0, PixelPaddingRangeLimit=255),
+        "JPEG Lossless that is none": made(LEVELS, syntax=JPEG_LOSSLESS),
+        "JPEG Lossless of a bomb": made(LEVELS, syntax=JPEG_LOSSLESS, PixelData=bomb()),
+        "a missing transfer syntax, compressed": made(LEVELS, syntax=JPEG_LS).replace(JPEG_LS.encode(), b" " * 22),
         "private elements": private(),
         "a whole header and no pixels": without_pixels(),
         "only the mark": b"\0" * 128 + b"DICM",
@@ -58,6 +79,33 @@ def corpus() -> dict[str, bytes]:
         "the mark and a length without end": b"\0" * 128 + b"DICM" + b"\xe0\x7f\x10\x00OB\0\0\xfe\xff\xff\xff",
     }
     return found
+
+
+def flipped(whole: bytes, seed: int, end: int) -> bytes:
+    """Return bytes with six bits between the preamble and `end` turned over."""
+    random, data = np.random.default_rng(seed), bytearray(whole)
+    for place in random.integers(128, end, 6):
+        data[place] ^= 1 << int(random.integers(8))
+    return bytes(data)
+
+
+def table(*descriptor: int) -> pydicom.Dataset:
+    """Return a table that says more of itself than its two entries hold."""
+    item = pydicom.Dataset()
+    item.add_new("LUTDescriptor", "SS" if min(descriptor) < 0 else "US", list(descriptor))
+    item.add_new("LUTData", "US", [1, 2])
+    return item
+
+
+def palette(count: int) -> dict[str, object]:
+    names = [f"{name}PaletteColorLookupTable" for name in ("Red", "Green", "Blue")]
+    return {f"{name}Descriptor": [count, 0, 16] for name in names} | {f"{name}Data": b"12" for name in names}
+
+
+def bomb() -> bytes:
+    """Return a stream that states 65,535 x 65,535 pixels, as the one frame there is."""
+    header = b"\xff\xd8\xff\xc3\0\x0b\x10" + b"\xff" * 4 + b"\1\1\x11\0"
+    return encapsulate([header + b"\0" * 100])
 
 
 def without_pixels() -> bytes:
