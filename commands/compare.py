@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
         "compare", help="tell a change of a metric from noise, on the same test images", description=__doc__
     )
     parser.add_argument(
-        "a", metavar="REV_A", help="a branch, tag or commit, or an experiment's hash; `.` is the workspace"
+        "a", metavar="REV_A", help="a branch, tag or commit, or an experiment's name; `.` is the workspace"
     )
     parser.add_argument("b", metavar="REV_B", help="likewise")
     parser.add_argument(
