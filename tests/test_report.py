@@ -78,6 +78,11 @@ def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
     assert "0.9886" in html and "0.7500 <small>[0.3000, 0.9500]</small>" in html and "0.9700" in html
 
 
+def test_the_page_says_which_number_in_a_picture_is_which_class():
+    assert sections.numbered(CLASSES) == []
+    assert "class 1 is 脑膜瘤, class 2 is notumor" in sections.numbered(["脑膜瘤", "notumor"])[0]
+
+
 def test_a_published_figure_of_no_score_is_refused():
     empty = {"n": 0}
     with pytest.raises(InputError, match=r"report\.published: no score is called 'acuracy'; there are accuracy, "):

@@ -66,6 +66,14 @@ def examples(manifest: pd.DataFrame, classes: list[str], count: int, read: Read)
     return page.section("Examples of each class", page.cards(items))
 
 
+def numbered(classes: list[str]) -> list[str]:
+    """Return the paragraph on classes that the pictures may write as a number: stages/evaluate/pictures/letters.py."""
+    if all(name.isascii() and len(name) <= 26 for name in classes):
+        return []
+    each = ", ".join(f"class {place} is {name}" for place, name in enumerate(classes, 1))
+    return [page.paragraph(f"Names that the pictures' font cannot write are numbers there: {each}.", soft=True)]
+
+
 def remake(values: dict[str, Any], digests: dict[str, str]) -> str:
     """Return the section on how to make all of this again, and what it was made with."""
     return page.section(
