@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from commands.reading import read_json
+from stages.evaluate.absent import absent, counted, without
 from stages.files import InputError, atomic_write
 from stages.report.sections import BASELINES
 
@@ -66,7 +67,8 @@ def results(root: Path) -> str:
             lines.append(_row(title, "not run yet", "", ""))
             continue
         metrics = read_json(root / folder / "metrics/test.json")
-        lines.append(_row(f"[{title}]({folder})", *(_accuracy(metrics[group]) for group in ("all", "clean", "leaked"))))
+        cells = [_accuracy(metrics[group], _classes(metrics)) for group in ("all", "clean", "leaked")]
+        lines.append(_row(f"[{title}]({folder})", *cells))
     integrity = root / "studies/nickparvar/metrics/integrity.json"
     if integrity.is_file():
         lines += ["", *_copies(read_json(integrity)["leaked"]), "", *_worth(root)]
@@ -110,12 +112,15 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _accuracy(group: dict[str, Any]) -> str:
+def _classes(metrics: dict[str, Any]) -> list[str]:
+    return list(metrics["all"].get("sensitivity", {}))
+
+
+def _accuracy(group: dict[str, Any], classes: list[str]) -> str:
     if not group["n"]:
         return "none"
-    return (
-        f"**{group['accuracy']:.2%}** ({group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}, n = {group['n']:,})"
-    )
+    interval = f"{group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}"
+    return f"**{group['accuracy']:.2%}** ({interval}, {counted(group, classes)})"
 
 
 def _copies(leaked: dict[str, Any]) -> list[str]:
@@ -134,7 +139,9 @@ def _copies(leaked: dict[str, Any]) -> list[str]:
 def _worth(root: Path) -> list[str]:
     """Return the accuracies of what knows no anatomy, beside the network's, in both real studies."""
     studies = [read_json(root / f"studies/{name}/metrics/test.json") for name in ("nickparvar", "nickparvar-leakfree")]
-    head = ["accuracy of", "as published: all", "as published: clean", "trained without copies: all"]
+    note = without(absent(studies[0]["clean"], _classes(studies[0])))
+    clean = "as published: clean" + (f" ({note})" if note else "")
+    head = ["accuracy of", "as published: all", clean, "trained without copies: all"]
 
     def row(title: str, each: list[dict[str, Any]]) -> str:
         cells = [each[0]["all"], each[0]["clean"], each[1]["all"]]

@@ -36,6 +36,19 @@ def test_no_difference_is_no_evidence_and_no_image_no_figure():
     assert "no image" in compare.table({"clean": compare.mcnemar(same[:0])}, [])
 
 
+def test_a_group_without_a_class_says_so_beside_its_number(repository: Path, capsys):
+    table = written("xxxy")
+    table["label"], table["leaked"] = list("xxyy"), ["none", "none", "byte", "copy"]
+    (repository / "data").mkdir()
+    table.to_csv(repository / compare.PREDICTIONS, index=False)
+    assert main(["compare", ".", "."]) == 0
+    found = capsys.readouterr().out
+    assert "clean in both: n = 2, no y among them, A " in found and "all: n = 4, A " in found
+    assert main(["compare", ".", ".", "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert (groups["all"]["absent"], groups["clean in both"]["absent"]) == ([], ["y"])
+
+
 def test_other_images_or_other_truth_are_refused():
     with pytest.raises(InputError, match="1 are only in the first, 0 only in the second"):
         compare.paired(written("xx"), written("x"))

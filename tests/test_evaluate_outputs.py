@@ -19,7 +19,7 @@ from PIL import Image
 
 from commands import show
 from commands.__main__ import main as brainmri
-from stages.evaluate import outputs, tables
+from stages.evaluate import absent, outputs, tables
 from stages.evaluate.pictures import bars, letters, lines, png
 from stages.evaluate.pictures.canvas import style, to_png
 from stages.evaluate.scores import scores_by_group
@@ -155,7 +155,7 @@ def test_a_class_whose_letters_the_font_lacks_is_its_number_everywhere_and_that_
 
 
 def test_docstring_examples_hold():
-    assert doctest.testmod(letters).failed == 0
+    assert doctest.testmod(letters).failed == doctest.testmod(absent).failed == 0
 
 
 def test_long_names_are_cut_and_stay_apart():
@@ -281,6 +281,14 @@ def test_console_table_is_aligned_and_says_what_is_missing():
     assert lines[3].split() == ["leaked", "0", "-", "-", "-", "-"]
     assert len({len(line) for line in lines[:4]}) == len({len(line) for line in lines[6:]}) == 1
     assert lines[7].split()[0] == "glioma" and lines[7].split()[-1].endswith("%")
+
+
+def test_a_group_without_a_class_says_so_beside_its_number_and_no_other_does():
+    _, metrics, drawn = made(LABELS, np.where(LABELS == 2, "byte", "none"))
+    lines = summary(metrics, tables.counts(drawn["confusion"], FOUR)).splitlines()
+    assert lines[2].startswith("clean ") and lines[2].endswith("  no notumor among them")
+    assert lines[3].startswith("leaked ") and lines[3].endswith("  no glioma, meningioma or pituitary among them")
+    assert "among" not in "".join(lines[:2] + lines[4:])
 
 
 def test_show_prints_what_the_stage_found(tmp_path, monkeypatch, capsys):

@@ -49,7 +49,7 @@ def main() -> None:
     parts = [
         sections.question(chosen.classes),
         sections.scores(metrics, chosen.classes, report.published),
-        sections.worth(metrics),
+        sections.worth(metrics, chosen.classes),
         sections.data(manifest, chosen.classes),
         sections.examples(manifest, chosen.classes, EXAMPLES, read),
         sections.audit(predictions, chosen.classes),
