@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import sys
 import traceback
 
@@ -15,11 +16,15 @@ COMMANDS = ["show", "predict", "compare", "replay", "record", "new_study", "read
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status; a person's mistake, or the disk's, is one line."""
     parser = argparse.ArgumentParser("brainmri", description="What people run beside `dvc repro`.")
+    parser.add_argument("--version", action="version", version=f"brainmri {_version()}", help="print the version")
     parser.set_defaults(failed=1)  # the status of a failure, where a command has no other
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")
     for name in COMMANDS:
         importlib.import_module(f"commands.{name}").add_parser(subparsers)
     args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
     try:
         return int(args.run(args))
     except BrokenPipeError:
@@ -29,6 +34,14 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         print(_said(error, args.command), file=sys.stderr)
         return int(args.failed)
+
+
+def _version() -> str:
+    """Return the version that pip knows; a clone may also run without having been installed."""
+    try:
+        return importlib.metadata.version("brainmri")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed: run `make`)"
 
 
 def _said(error: Exception, command: str) -> str:

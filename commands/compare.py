@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 
 from commands import reading
 from commands.repository import cached, commit, find_root, git, here
+from stages.evaluate.absent import without
 from stages.shell.errors import InputError
 
 PREDICTIONS = "data/predictions.csv"
@@ -28,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
         "compare", help="tell a change of a metric from noise, on the same test images", description=__doc__
     )
     parser.add_argument(
-        "a", metavar="REV_A", help="a branch, tag or commit, or an experiment's hash; `.` is the workspace"
+        "a", metavar="REV_A", help="a branch, tag or commit, or an experiment's name; `.` is the workspace"
     )
     parser.add_argument("b", metavar="REV_B", help="likewise")
     parser.add_argument(
@@ -45,10 +46,11 @@ def run(args: argparse.Namespace) -> int:
     study = args.study or here(root)
     study_b = args.study_b or study
     pairs = paired(predictions(root, args.a, study), predictions(root, args.b, study_b))
-    found = {
-        "all": mcnemar(pairs),
-        "clean in both": mcnemar(pairs[(pairs["leaked_a"] == "none") & (pairs["leaked_b"] == "none")]),
-    }
+    clean = pairs[(pairs["leaked_a"] == "none") & (pairs["leaked_b"] == "none")]
+    groups = {"all": pairs, "clean in both": clean}
+    found = {name: mcnemar(group) for name, group in groups.items()}
+    for name, group in groups.items():
+        found[name]["absent"] = sorted(set(pairs["label"]) - set(group["label"]))
     differ = pairs[pairs["predicted_a"] != pairs["predicted_b"]]
     rows = differ[["path", "label", "predicted_a", "predicted_b"]].to_dict("records")
     print(json.dumps({"groups": found, "differ": rows}, indent=2) if args.json else table(found, rows))
@@ -118,8 +120,9 @@ def table(found: dict[str, dict[str, Any]], rows: list[dict[str, str]]) -> str:
             lines.append(f"{name}: no image")
             continue
         change = group["accuracy_b"] - group["accuracy_a"]
+        n = ", ".join(filter(None, [f"n = {group['n']:,}", without(group.get("absent", []))]))
         lines += [
-            f"{name}: n = {group['n']:,}, A {group['accuracy_a']:.2%}, B {group['accuracy_b']:.2%} ({change:+.2%})",
+            f"{name}: {n}, A {group['accuracy_a']:.2%}, B {group['accuracy_b']:.2%} ({change:+.2%})",
             f"  right: both {group['both_right']:,}, only A {group['only_a']}, only B {group['only_b']}, "
             f"none {group['both_wrong']}; p = {group['p']:.3g} (exact McNemar)",
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from commands.reading import read_json
+from stages.evaluate.absent import absent, counted, without
 from stages.evaluate.titles import BASELINES
 from stages.files import atomic_write, read_figures
 from stages.shell.errors import InputError
@@ -67,7 +68,8 @@ def results(root: Path) -> str:
             lines.append(_row(title, "not run yet", "", ""))
             continue
         metrics = read_figures(root / folder / "metrics/scores.csv")
-        lines.append(_row(f"[{title}]({folder})", *(_accuracy(metrics[group]) for group in ("all", "clean", "leaked"))))
+        cells = [_accuracy(metrics[group], _classes(metrics)) for group in ("all", "clean", "leaked")]
+        lines.append(_row(f"[{title}]({folder})", *cells))
     integrity = root / "studies/nickparvar/metrics/integrity.csv"
     if integrity.is_file():
         lines += ["", *_copies(read_figures(integrity)["leaked"]), "", *_worth(root)]
@@ -111,12 +113,15 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _accuracy(group: dict[str, Any]) -> str:
+def _classes(metrics: dict[str, Any]) -> list[str]:
+    return list(metrics["all"].get("sensitivity", {}))
+
+
+def _accuracy(group: dict[str, Any], classes: list[str]) -> str:
     if not group["n"]:
         return "none"
-    return (
-        f"**{group['accuracy']:.2%}** ({group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}, n = {group['n']:,})"
-    )
+    interval = f"{group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}"
+    return f"**{group['accuracy']:.2%}** ({interval}, {counted(group, classes)})"
 
 
 def _copies(leaked: dict[str, Any]) -> list[str]:
@@ -134,10 +139,11 @@ def _copies(leaked: dict[str, Any]) -> list[str]:
 
 def _worth(root: Path) -> list[str]:
     """Return the accuracies of what knows no anatomy, beside the network's, in both real studies."""
-    studies = [
-        read_figures(root / f"studies/{name}/metrics/scores.csv") for name in ("nickparvar", "nickparvar-leakfree")
-    ]
-    head = ["accuracy of", "as published: all", "as published: clean", "trained without copies: all"]
+    names = ("nickparvar", "nickparvar-leakfree")
+    studies = [read_figures(root / f"studies/{name}/metrics/scores.csv") for name in names]
+    note = without(absent(studies[0]["clean"], _classes(studies[0])))
+    clean = "as published: clean" + (f" ({note})" if note else "")
+    head = ["accuracy of", "as published: all", clean, "trained without copies: all"]
 
     def row(title: str, each: list[dict[str, Any]]) -> str:
         cells = [each[0]["all"], each[0]["clean"], each[1]["all"]]

@@ -35,7 +35,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "replay", help="re-make a commit from raw bytes and compare every output's hash", description=__doc__
     )
-    parser.add_argument("rev", nargs="?", default="HEAD", metavar="REV", help="what to re-make (default: HEAD)")
+    parser.add_argument(
+        "rev", nargs="?", default="HEAD", metavar="REV", help="branch, tag, commit or experiment (default: HEAD)"
+    )
     parser.add_argument(
         "--study", metavar="DIR", help="the study, from the repository's root (default: the one you stand in)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -31,13 +32,41 @@ def here(root: Path) -> str:
 
 
 def commit(root: Path, rev: str) -> str:
-    """Return the full name of a commit."""
+    """Return the full name of a commit: of a branch, tag or hash, or else of an experiment's name.
+
+    Raises
+    ------
+    InputError
+        If nothing has that name, or experiments on several commits do.
+    """
     try:
         return git(root, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
     except InputError:
+        pass
+    found = experiments(root, rev)
+    if not found:
         raise InputError(
-            f"{rev!r} is no commit of {root.name}: give a branch, tag or hash (`dvc exp show` has those of experiments)"
-        ) from None
+            f"{rev!r} is no commit and no experiment of {root.name}: give a branch, tag or hash, or a name that "
+            "`dvc exp list --all-commits` prints"
+        )
+    if len(found) > 1:
+        each = ", ".join(f"{name[:7]} on {baseline[:7]}" for baseline, name in sorted(found.items()))
+        raise InputError(f"{len(found)} experiments are called {rev!r}: {each}; give the hash of the one you mean")
+    return next(iter(found.values()))
+
+
+def experiments(root: Path, name: str) -> dict[str, str]:
+    """Return the commits of DVC's experiments of that name, {commit on which it was made: its own}.
+
+    They are Git's refs/exps/<2 digits>/<38 digits>/<name>; what else DVC keeps below refs/exps is no experiment.
+    """
+    found = {}
+    for line in git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines():
+        digest, ref = line.split(" ", 1)
+        place = re.fullmatch(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/([^/]+)", ref)
+        if place and place[3] == name:
+            found[place[1] + place[2]] = digest
+    return found
 
 
 def cached(study: Path, digest: str) -> Path:

@@ -36,6 +36,19 @@ def test_no_difference_is_no_evidence_and_no_image_no_figure():
     assert "no image" in compare.table({"clean": compare.mcnemar(same[:0])}, [])
 
 
+def test_a_group_without_a_class_says_so_beside_its_number(repository: Path, capsys):
+    table = written("xxxy")
+    table["label"], table["leaked"] = list("xxyy"), ["none", "none", "byte", "copy"]
+    (repository / "data").mkdir()
+    table.to_csv(repository / compare.PREDICTIONS, index=False)
+    assert main(["compare", ".", "."]) == 0
+    found = capsys.readouterr().out
+    assert "clean in both: n = 2, no y among them, A " in found and "all: n = 4, A " in found
+    assert main(["compare", ".", ".", "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert (groups["all"]["absent"], groups["clean in both"]["absent"]) == ([], ["y"])
+
+
 def test_other_images_or_other_truth_are_refused():
     with pytest.raises(InputError, match="1 are only in the first, 0 only in the second"):
         compare.paired(written("xx"), written("x"))
@@ -126,6 +139,42 @@ def test_a_cache_elsewhere_is_found_and_settings_that_are_damaged_are_one_line(r
     assert main(["compare", "one", "two"]) == 1
     error = capsys.readouterr().err
     assert ".dvc/config: " in error and error.count("\n") == 1
+
+
+def kept_as_experiment(folder: Path, name: str, commit: str, baseline: str) -> None:
+    """Write the reference under which DVC keeps an experiment: its baseline's hash is divided as in .git/objects."""
+    digest = subprocess.check_output(["git", "rev-parse", baseline], cwd=folder, text=True).strip()
+    ref = f"refs/exps/{digest[:2]}/{digest[2:]}/{name}"
+    subprocess.run(["git", "update-ref", ref, commit], cwd=folder, check=True)
+
+
+def test_an_experiment_is_compared_by_its_name(repository: Path, capsys):
+    kept_as_experiment(repository, "rarer-fond", "two", "one")
+    assert main(["compare", "one", "rarer-fond", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"]["all"]["only_a"] == 6
+
+
+def test_a_branch_comes_before_an_experiment_of_its_name(repository: Path, capsys):
+    kept_as_experiment(repository, "rarer-fond", "two", "one")
+    subprocess.run(["git", "branch", "rarer-fond", "one"], check=True)
+    assert main(["compare", "one", "rarer-fond", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["differ"] == []
+
+
+def test_an_experiments_name_on_two_commits_is_refused_and_both_are_named(repository: Path, capsys):
+    kept_as_experiment(repository, "rarer-fond", "two", "one")
+    kept_as_experiment(repository, "rarer-fond", "one", "lost")
+    assert main(["compare", "one", "rarer-fond"]) == 1
+    error = capsys.readouterr().err
+    assert "2 experiments are called 'rarer-fond'" in error and error.count("\n") == 1
+    for commit in ("one", "two", "lost"):
+        assert subprocess.check_output(["git", "rev-parse", commit], text=True)[:7] in error
+
+
+def test_what_else_dvc_keeps_beside_experiments_is_none(repository: Path, capsys):
+    subprocess.run(["git", "update-ref", "refs/exps/exec/EXEC_HEAD", "two"], check=True)
+    assert main(["compare", "one", "EXEC_HEAD"]) == 1
+    assert "'EXEC_HEAD' is no commit and no experiment" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -17,8 +19,9 @@ from PIL import Image
 
 from commands import show
 from commands.__main__ import main as brainmri
-from stages.evaluate import outputs, tables
-from stages.evaluate.pictures import png
+from stages.evaluate import absent, outputs, tables
+from stages.evaluate.pictures import bars, letters, lines, png
+from stages.evaluate.pictures.canvas import style, to_png
 from stages.evaluate.scores import scores_by_group
 from stages.evaluate.summary import summary
 from stages.files import write_figures
@@ -53,6 +56,8 @@ EDGES = {
     "one image": ([1], "none", FOUR),
     "one class, a kind of leak never heard of": ([0, 0, 0], ["none", "none", "traced"], FOUR),
     "two classes, odd names": ([0, 1, 1], ["none", "none", "copy"], ["$x_1$", 'a, "b"']),
+    "letters that the font lacks": (np.arange(10) % 5, "none", ["脑膜瘤", "ورم", "ग्लियोमा", "🧠 glioma", "class 1"]),
+    "names too long for a picture": (np.arange(9) % 3, "none", [f"{'long ' * 40}{n}" for n in range(3)]),
     "many classes, long names": (np.arange(60) % 17, "none", [f"a class with a long name {n}" for n in range(17)]),
 }
 
@@ -71,6 +76,93 @@ def test_every_picture_and_table_is_made_whole_whatever_is_in_the_test_set(case)
     assert not drawn["leakage"].isna().any(axis=None) and drawn["leakage"]["images"].sum() == len(predicted)
     assert summary(metrics, tables.counts(drawn["confusion"], classes))
     json.dumps(metrics, allow_nan=False)
+
+
+def figures_of(labels, leaked, classes=FOUR, history=HISTORY, sharp=1.0):
+    """Return the pictures that have axes with numbers, drawn."""
+    _, metrics, drawn = made(labels, leaked, classes, sharp=sharp)
+    with style():
+        found = {
+            "histograms": bars.histograms(drawn["histograms"], classes),
+            "reliability": bars.reliability(drawn["reliability"], metrics),
+            "leakage": bars.leakage(drawn["leakage"], classes),
+            "curves": lines.training(history),
+        }
+        for each in found.values():
+            to_png(each)
+    return found
+
+
+UNEVEN = np.repeat(range(4), [1000, 1500, 9, 300])
+
+
+@pytest.mark.parametrize("case", [*EDGES, "hundreds beside a few"])
+def test_no_bar_leaves_its_frame(case):
+    labels, leaked, classes = (EDGES | {"hundreds beside a few": (UNEVEN, "none", FOUR)})[case]
+    for name, made_figure in figures_of(labels, leaked, classes).items():
+        for axes in made_figure.axes:
+            across, up = (max(axes.get_xlim()), max(axes.get_ylim())) if axes.get_visible() else (np.inf, np.inf)
+            for bar in axes.patches:
+                assert bar.get_x() + bar.get_width() <= across + 1e-9, name
+                assert bar.get_y() + bar.get_height() < up, name
+
+
+@pytest.mark.parametrize(("labels", "bent"), [(UNEVEN, True), (LABELS, False)])
+def test_an_axis_that_is_not_linear_says_so(labels, bent: bool):
+    for name, made_figure in figures_of(labels, "none").items():
+        scales = {axes.get_yscale() for axes in made_figure.axes} | {axes.get_xscale() for axes in made_figure.axes}
+        said = any("logarithmic" in axes.get_ylabel() for axes in made_figure.axes)
+        assert said == (scales != {"linear"}), name
+        if name == "histograms":
+            assert said == bent
+            ticks = [text.get_text() for text in made_figure.axes[0].get_yticklabels()]
+            assert len(set(ticks)) == len(ticks) > 1
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 40])
+def test_epochs_are_counted_in_whole_numbers_that_do_not_touch(epochs: int):
+    column = np.linspace(1.0, 0.0, epochs)
+    history = pd.DataFrame({"epoch": range(epochs)} | dict.fromkeys(HISTORY.columns[1:], column))
+    drawn = figures_of([0, 1], "none", history=history)["curves"]
+    assert drawn.get_suptitle() == ("Training: 1 epoch" if epochs == 1 else f"Training: {epochs} epochs")
+    for axes in drawn.axes:
+        low, high = axes.get_xlim()
+        shown = [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]
+        assert all(1 <= int(text.get_text()) <= epochs for text in shown) and shown
+        boxes = [text.get_window_extent() for text in shown]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize("classes", [5, 6, 8])
+def test_the_lowest_histogram_of_each_column_has_its_scale(classes: int):
+    names = [f"kind {n}" for n in range(classes)]
+    axes = figures_of(np.arange(40) % classes, "none", names)["histograms"].axes
+    for number in range(classes - 4, classes):
+        assert axes[number].get_xlabel() and axes[number].xaxis.get_tick_params()["labelbottom"]
+
+
+def test_reliability_has_the_numbers_of_the_larger_group_on_the_axis_that_both_share():
+    drawn = figures_of(np.zeros(2000, int), ["byte"] * 1950 + ["none"] * 50)["reliability"]
+    assert "1,000" in [text.get_text() for text in drawn.axes[2].get_yticklabels()]
+
+
+def test_a_class_whose_letters_the_font_lacks_is_its_number_everywhere_and_that_is_told_once():
+    classes = ["脑膜瘤", "glioma", "me\u0301ningiome", "a\u202eb"]
+    assert letters.drawn(classes) == ["class 1", "glioma", "m\u00e9ningiome", "class 4"]
+    line = letters.told(classes)
+    assert line.count("\n") == 0 and "'class 1' for '脑膜瘤'" in line and "glioma" not in line
+    assert letters.told(FOUR) is None
+    assert letters.drawn(["class 2", "腫瘍"]) == ["class 2", "(class 2)"], "no other class's name"
+
+
+def test_docstring_examples_hold():
+    assert doctest.testmod(letters).failed == doctest.testmod(absent).failed == 0
+
+
+def test_long_names_are_cut_and_stay_apart():
+    shown = letters.drawn([f"{'x' * 40}{n}" for n in range(3)] + ["y" * 50, "y" * 51])
+    assert len(set(shown)) == 5 and max(map(len, shown)) <= letters.LONGEST
+    assert shown[0].endswith("0") and shown[3:] == ["class 4", "class 5"]
 
 
 def test_pictures_have_the_same_bytes_twice_and_whatever_a_person_has_set():
@@ -190,6 +282,14 @@ def test_console_table_is_aligned_and_says_what_is_missing():
     assert lines[3].split() == ["leaked", "0", "-", "-", "-", "-"]
     assert len({len(line) for line in lines[:4]}) == len({len(line) for line in lines[6:]}) == 1
     assert lines[7].split()[0] == "glioma" and lines[7].split()[-1].endswith("%")
+
+
+def test_a_group_without_a_class_says_so_beside_its_number_and_no_other_does():
+    _, metrics, drawn = made(LABELS, np.where(LABELS == 2, "byte", "none"))
+    lines = summary(metrics, tables.counts(drawn["confusion"], FOUR)).splitlines()
+    assert lines[2].startswith("clean ") and lines[2].endswith("  no notumor among them")
+    assert lines[3].startswith("leaked ") and lines[3].endswith("  no glioma, meningioma or pituitary among them")
+    assert "among" not in "".join(lines[:2] + lines[4:])
 
 
 def test_show_prints_what_the_stage_found(tmp_path, monkeypatch, capsys):

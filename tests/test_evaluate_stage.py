@@ -142,3 +142,12 @@ def test_wrong_parameter_is_one_line_naming_it(tmp_path, key, value):
         load(Params, tmp_path / "params.yaml")
     assert "\n" not in str(error.value)
     assert issubclass(Params, Group)
+
+
+def test_classes_whose_letters_no_picture_can_have_are_named_once_and_nothing_else_is_said(tmp_path):
+    classes = ["脑膜瘤", "glioma", "ग्लियोमा"]
+    said = run_stage("evaluate", study(tmp_path / "study", classes))
+    assert said.returncode == 0, said.stderr
+    lines = [line for line in said.stderr.splitlines() if "requirements.lock" not in line]
+    assert len(lines) == 1 and lines[0].startswith("evaluate: pictures write 'class 1' for '脑膜瘤'"), said.stderr
+    assert all(name in (tmp_path / "study/plots/confusion.csv").read_text() for name in classes)

@@ -33,7 +33,7 @@ def server():
 
 
 def cache_files() -> set[str]:
-    return {path.name.split("-", 1)[1] for path in download.cache().glob("*") if not path.name.endswith(".lock")}
+    return {path.name.split("-", 1)[1] for path in download.cache().glob("*")}
 
 
 def failure(url: str, most: int = MOST) -> str:

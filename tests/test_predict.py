@@ -307,6 +307,16 @@ def test_an_empty_folder_is_one_line(ask, tmp_path):
     assert status == 1 and "no file in" in errors[0]
 
 
+def test_where_nothing_could_be_read_there_is_no_table(ask, tmp_path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    status, text, errors = ask(tmp_path)
+    assert status == 1 and text == "" and len(errors) == 2
+    status, text, _ = ask(tmp_path, "--csv")
+    assert (
+        status == 1 and text.startswith("path,frame,predicted") and rows(text) == []
+    )  # a program reads it: its columns stay
+
+
 def test_it_says_that_it_is_no_medical_device(tiny_study, committed, capsys):
     main(["predict", str(tiny_study / "data/raw" / committed["path"][0]), "--study", str(tiny_study)])
     assert "Not a medical device" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,18 @@ def test_markers_that_are_not_there_once_and_in_order_are_refused(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and begin.strip() in said[0] and end in said[0]
     assert page.read_text() == text
+
+
+def test_a_group_without_a_class_says_so_beside_its_number(page: Path):
+    scores = {"accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9}
+    clean = scores | {"n": 3, "sensitivity": {"glioma": 0.5}}
+    every = scores | {"n": 1300, "sensitivity": {"glioma": 0.5, "notumor": 0.5}}
+    page.write_text(TEXT)
+    (page.parent / "metrics").mkdir()
+    written = json.dumps({"all": every, "clean": clean, "leaked": {"n": 0}})
+    (page.parent / "metrics/test.json").write_text(written)
+    assert main(["readme"]) == 0
+    assert (
+        "| **50.00%** (10.0% to 90.0%, n = 1,300) | **50.00%** (10.0% to 90.0%, n = 3, no notumor among them) | none |"
+        in page.read_text()
+    )

@@ -89,6 +89,16 @@ def test_standing_in_a_study_means_that_study(tmp_path: Path):
         assert status == 0 and json.loads(out)["study"] == name
 
 
+def test_an_experiment_is_replayed_by_the_name_that_dvc_gave_it(tmp_path: Path):
+    folder = scored(tmp_path / "one", 1)
+    words = ["exp", "run", "-q", "-S", "x=2", "--name", "rarer-fond"]
+    subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, check=True, env=dvc_environment())
+    listed = [sys.executable, "-m", "dvc", "exp", "list", "--sha-only"]
+    status, out, _ = replay(folder, "rarer-fond", "--json")
+    assert status == 0
+    assert json.loads(out)["rev"] == subprocess.check_output(listed, cwd=folder, text=True).strip()
+
+
 def test_code_changed_without_running_it_is_named_even_where_the_output_is_the_same(tmp_path: Path):
     folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
     change(folder, "make.py", "open('out.txt', 'w').write('1')  # faster")

@@ -15,6 +15,7 @@ from conftest import ROOT, set_params
 
 import stages.evaluate.schema as evaluate
 import stages.report.schema as report
+from stages.card import card
 from stages.fetch.tree import tree_digest
 from stages.files import read_figures
 from stages.params import load
@@ -76,6 +77,32 @@ def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
     )
     assert "There is no leaked test image" in html
     assert "0.9886" in html and "0.7500 <small>[0.3000, 0.9500]</small>" in html and "0.9700" in html
+
+
+def test_the_page_says_which_number_in_a_picture_is_which_class():
+    assert sections.numbered(CLASSES) == []
+    assert "class 1 is 脑膜瘤, class 2 is notumor" in sections.numbered(["脑膜瘤", "notumor"])[0]
+
+
+WITHOUT = {"n": 1300, "accuracy": 0.75, "sensitivity": {"glioma": 0.5}}
+BOTH = {"n": 4, "accuracy": 0.75, "sensitivity": {"glioma": 0.5, "notumor": 1.0}}
+UNEVEN = {"all": BOTH, "clean": WITHOUT, "leaked": {"n": 0}, "temperature": 1.0}
+UNEVEN |= {"baselines": {key: {"all": BOTH, "clean": WITHOUT, "leaked": {}} for key in sections.BASELINES}}
+
+
+def test_a_group_without_a_class_says_so_beside_its_number_on_the_page():
+    for html in (sections.scores(UNEVEN, CLASSES, None), sections.worth(UNEVEN, CLASSES)):
+        assert "clean (n = 1,300, no notumor among them)" in html and html.count("among them") == 1
+
+
+def test_a_group_without_a_class_says_so_beside_its_number_in_the_card_for_people_and_machines():
+    chosen = load(report.Params, ROOT / "params.yaml").model_copy(update={"classes": CLASSES})
+    manifest = pd.DataFrame({"status": ["ok"], "split": ["Testing"]})
+    digests = dict.fromkeys(("trained weights", "all images (tree digest)"), "0" * 64)
+    _, head, body = card.card(UNEVEN, manifest, chosen, digests).split("---\n", 2)
+    assert "test images without a copy in training (n = 1,300, no notumor among them)" in body
+    names = [result["dataset"]["name"] for result in yaml.safe_load(head)["model-index"][0]["results"]]
+    assert [name.endswith("in training (no notumor among them)") for name in names] == [False, True]
 
 
 def test_a_published_figure_of_no_score_is_refused():

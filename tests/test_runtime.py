@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -144,6 +145,49 @@ def test_a_lock_is_held_by_one_and_dropped_with_its_process(tmp_path: Path):
     holder.stderr.close()
     with only_one(lock):
         pass
+
+
+def test_the_file_of_a_lock_goes_with_it_also_where_the_block_fails(tmp_path: Path):
+    lock = tmp_path / "logs" / "a.lock"
+    with only_one(lock):
+        assert lock.exists()
+    with pytest.raises(ZeroDivisionError), only_one(lock):
+        raise ZeroDivisionError
+    with pytest.raises(InputError), only_one(lock), only_one(lock, seconds=0):
+        pass
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+def test_a_lock_file_removed_between_opening_and_locking_locks_nothing(tmp_path: Path, monkeypatch):
+    lock, flock = tmp_path / "a.lock", fcntl.flock
+    first = only_one(lock)
+    first.__enter__()
+
+    def after_the_first_has_gone(*words: object) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first.__exit__(None, None, None)
+        flock(*words)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_first_has_gone)
+    with only_one(lock):
+        assert lock.exists(), "what is held is a file that nobody else will ever open"
+        with pytest.raises(InputError, match="another run holds"), only_one(lock, seconds=0):
+            pass
+
+
+def test_two_processes_that_take_turns_at_a_lock_are_never_in_it_together(tmp_path: Path):
+    turns = (
+        f"import os, time\nfrom stages.shell.locks import only_one\nfolder = {str(tmp_path)!r}\n"
+        "time.sleep = lambda seconds: None\n"  # so that they meet as often as can be
+        "for _ in range(3000):\n"
+        "    with only_one(folder + '/a.lock', seconds=60):\n"
+        "        os.close(os.open(folder + '/inside', os.O_CREAT | os.O_EXCL))\n"
+        "        os.unlink(folder + '/inside')\n"
+    )
+    for process in [python(turns) for _ in range(2)]:
+        _, error = process.communicate(timeout=100)
+        assert process.returncode == 0, error
+    assert sorted(path.name for path in tmp_path.iterdir()) == []
 
 
 def test_worker_processes_do_not_keep_a_lock_whose_owner_was_killed(tmp_path: Path):

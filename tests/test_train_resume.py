@@ -149,6 +149,18 @@ def test_a_run_that_ended_removes_its_own_and_all_but_the_newest_of_other_runs(t
     assert left == ["2" * 16, "3" * 16, "5" * 16]
 
 
+def test_a_run_that_ended_removes_the_locks_that_killed_runs_left_and_no_other(tmp_path: Path, store: Store):
+    locks = store.folder.parent
+    locks.mkdir(exist_ok=True)
+    for digit in "34":
+        (locks / f"{digit * 16}.lock").touch()
+    with only_one(locks / f"{'5' * 16}.lock"), only_one(store.folder.with_suffix(".lock")):
+        store.remove()
+        left = {path.name for path in locks.glob("*.lock")}
+        assert left == {f"{'5' * 16}.lock", store.folder.with_suffix(".lock").name}
+    assert list(locks.iterdir()) == []
+
+
 def test_a_folder_that_another_run_removes_meanwhile_is_no_error(tmp_path: Path, store: Store, monkeypatch):
     other = Store(tmp_path / "checkpoints", OTHER)
     other.save(tensors(), at(1))

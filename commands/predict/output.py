@@ -31,17 +31,19 @@ def writer(form: Form, classes: list[str], to: IO[str]) -> Writer:
 
 
 class Text:
-    """One line a picture."""
+    """One line a picture, under a heading; nothing where there is no picture."""
 
     def __init__(self, classes: list[str], to: IO[str]) -> None:
-        """Write the heading."""
-        self.to, self.width = to, max(len("predicted"), *map(len, classes))
-        print(f"{'predicted':{self.width}}  probability  image", file=to)
+        """Write nothing yet."""
+        self.to, self.width, self.headed = to, max(len("predicted"), *map(len, classes)), False
 
     def add(self, found: Prediction | Unreadable) -> None:
         """Write one line; unreadable files are told elsewhere."""
         if isinstance(found, Unreadable):
             return
+        if not self.headed:
+            self.headed = True
+            print(f"{'predicted':{self.width}}  probability  image", file=self.to)
         name = found.path if found.frame is None else f"{found.path}, frame {found.frame}"
         probability = f"{found.probabilities[found.predicted]:.4f}"
         line = f"{found.predicted:{self.width}}  {probability:>11}  {name}"

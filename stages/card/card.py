@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from stages.evaluate.absent import absent, counted, without
 from stages.evaluate.titles import SCORES
 from stages.report.schema import Params
 
@@ -41,7 +42,11 @@ def _front(metrics: dict[str, Any], chosen: Params) -> dict[str, Any]:
     results = [
         {
             "task": {"type": "image-classification"},
-            "dataset": {"name": f"{chosen.report.title}: {text}", "type": _source(chosen), "split": "test"},
+            "dataset": {
+                "name": f"{chosen.report.title}: {text}{_without(metrics[group], chosen)}",
+                "type": _source(chosen),
+                "split": "test",
+            },
             "metrics": [
                 {"type": kind, "name": SCORES[key], "value": metrics[group][key]}
                 for key, kind in TYPES.items()
@@ -85,7 +90,7 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
         f"{training} training images ({dropped[protocol]}; {chosen.split.val_fraction:.0%} of them validate), "
         f"{chosen.epochs} epochs, batch {chosen.batch_size}, AdamW at {chosen.lr}, {chosen.precision}, seed "
         f"{chosen.seed}. Every parameter is in the study's `params.yaml`; `dvc repro` makes the same bits again.",
-        f"## Evaluation\n\n{testing} test images. 95 % intervals in brackets.\n\n{_table(metrics)}",
+        f"## Evaluation\n\n{testing} test images. 95 % intervals in brackets.\n\n{_table(metrics, chosen.classes)}",
         "## Limits\n\n"
         "- A test image that is a copy of a training image measures memory: read the column without copies.\n"
         "- Clean of copies is not clean of patients: several slices of one head can stand on both sides.\n"
@@ -95,9 +100,9 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
     ]
 
 
-def _table(metrics: dict[str, Any]) -> str:
+def _table(metrics: dict[str, Any], classes: list[str]) -> str:
     groups = [name for name in GROUPS if metrics[name]["n"]]
-    lines = ["| | " + " | ".join(f"{GROUPS[name]} (n = {metrics[name]['n']})" for name in groups) + " |"]
+    lines = ["| | " + " | ".join(f"{GROUPS[name]} ({counted(metrics[name], classes)})" for name in groups) + " |"]
     lines.append("|---|" + "---|" * len(groups))
     for key in TYPES:
         cells = [_cell(metrics[name], key) for name in groups]
@@ -107,6 +112,11 @@ def _table(metrics: dict[str, Any]) -> str:
         cells = [f"{value:.4f}" if (value := metrics[g]["sensitivity"].get(name)) is not None else "" for g in groups]
         lines.append(f"| sensitivity, {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _without(group: dict[str, Any], chosen: Params) -> str:
+    note = without(absent(group, chosen.classes))
+    return f" ({note})" if note else ""
 
 
 def _cell(group: dict[str, Any], key: str) -> str:

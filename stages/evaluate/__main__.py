@@ -3,6 +3,7 @@
 Run as `python -m stages.evaluate` in a study's folder.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stages.backbone import network
 from stages.backbone.inference import logits
 from stages.evaluate import calibration, outputs, predictor, tables
 from stages.evaluate.baselines import baselines
+from stages.evaluate.pictures import letters
 from stages.evaluate.schema import Params
 from stages.evaluate.scores import headline, scores_by_group, sensitivities
 from stages.evaluate.summary import summary
@@ -36,6 +38,8 @@ def main() -> None:
     predicted = tables.predictions(index[index["array"] == "test"], given, chosen.classes)
     metrics = _metrics(predicted, given, temperature, chosen) | {"baselines": baselines(index, chosen.classes)}
     history = pd.read_csv("models/curves/history.csv")
+    if line := letters.told(chosen.classes):
+        print(f"evaluate: {line}", file=sys.stderr)
     drawn = outputs.plot_tables(predicted, history, chosen.classes, chosen.evaluate.bins)
     pictures = outputs.pictures(drawn, metrics, chosen.classes)
     write_json("metrics/test.json", headline(metrics))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.evaluate.absent import absent, without
 from stages.evaluate.scores import GROUPS
 
 HEAD = ["test images", "n", "accuracy", "95 % interval", "macro F1", "macro AUC"]
@@ -23,9 +24,12 @@ def summary(metrics: dict[str, Any], counts: pd.DataFrame) -> str:
         Test images by class (index) and prediction (columns).
     """
     classes = [str(name) for name in counts.columns]
+    head, *lines = aligned(HEAD, [_line(metrics, group) for group in GROUPS])
+    notes = [without(absent(metrics[group], classes)) for group in GROUPS]
     return "\n".join(
         [
-            *aligned(HEAD, [_line(metrics, group) for group in GROUPS]),
+            head,
+            *(f"{line}  {note}".rstrip() for line, note in zip(lines, notes, strict=True)),
             "",
             "confusion matrix, all test images (rows: actual, columns: predicted)",
             *aligned(["", *classes, "sensitivity"], [_row(metrics, name, counts) for name in classes]),

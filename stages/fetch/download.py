@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
+import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +18,7 @@ from urllib3.exceptions import LocationParseError
 
 from stages.files import atomic_write
 from stages.shell.errors import InputError
+from stages.shell.locks import only_one
 from stages.shell.progress import progress_bar
 
 ATTEMPTS = 4  # in a row without a new byte
@@ -82,7 +81,8 @@ def download(url: str, most: int) -> Path:
     """
     target = cached(url)
     pooch.get_logger().setLevel("WARNING")  # it recommends to pin the hash of the archive; the tree digest is pinned
-    with _alone(target):
+    # others wait, however long it takes, and then find it
+    with only_one(target.with_name(f"{target.name}.lock"), seconds=math.inf):
         got = pooch.retrieve(url, known_hash=None, fname=target.name, path=target.parent, downloader=Resuming(most))
     return Path(got)
 
@@ -205,15 +205,6 @@ def _reason(error: Exception) -> str:
         requests.exceptions.ConnectionError: "no connection, or it was cut",
     }
     return next((text for kind, text in kinds.items() if isinstance(error, kind)), " ".join(str(error).split())[:120])
-
-
-@contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Let one process at a time download a file: others wait and then find it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f"{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _partial(target: Path) -> Path:

@@ -50,11 +50,11 @@ def main() -> None:
     parts = [
         sections.question(chosen.classes),
         sections.scores(metrics, chosen.classes, report.published),
-        sections.worth(metrics),
+        sections.worth(metrics, chosen.classes),
         sections.data(manifest, chosen.classes),
         sections.examples(manifest, chosen.classes, EXAMPLES, read),
         sections.audit(predictions, chosen.classes),
-        page.section("Pictures of the result", *pictures),
+        page.section("Pictures of the result", *sections.numbered(chosen.classes), *pictures),
         sections.errors(shown, len(wrong), looked),
         sections.right(right, looked),
         sections.pairs(crossing, report.pairs, read),

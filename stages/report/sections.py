@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from stages.evaluate.absent import counted
 from stages.evaluate.titles import BASELINES, OF_CLASS, SCORES
 from stages.report import page
 from stages.shell.errors import InputError
@@ -35,6 +36,14 @@ def examples(manifest: pd.DataFrame, classes: list[str], count: int, read: Read)
         for row in used[used["label"] == name][:count].itertuples()
     ]
     return page.section("Examples of each class", page.cards(items))
+
+
+def numbered(classes: list[str]) -> list[str]:
+    """Return the paragraph on classes that the pictures may write as a number: stages/evaluate/pictures/letters.py."""
+    if all(name.isascii() and len(name) <= 26 for name in classes):
+        return []
+    each = ", ".join(f"class {place} is {name}" for place, name in enumerate(classes, 1))
+    return [page.paragraph(f"Names that the pictures' font cannot write are numbers there: {each}.", soft=True)]
 
 
 def remake(values: dict[str, Any], digests: dict[str, str]) -> str:
@@ -101,7 +110,11 @@ def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
 def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, float] | None) -> str:
     """Return the scores of all, clean and leaked test images, beside published figures where there are any."""
     groups = ["all", "clean", "leaked"]
-    head = ["", *(["published"] if published else []), *(f"{name} (n = {metrics[name]['n']})" for name in groups)]
+    head = [
+        "",
+        *(["published"] if published else []),
+        *(f"{name} ({counted(metrics[name], classes)})" for name in groups),
+    ]
     names = SCORES | {f"{key}.{name}": f"{title}, {name}" for key, title in OF_CLASS.items() for name in classes}
     for key in published or {}:
         if key not in names:
@@ -119,9 +132,10 @@ def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, flo
     return page.section("The result", page.table("Test scores; 95 % intervals in brackets", head, rows), *notes)
 
 
-def worth(metrics: dict[str, Any]) -> str:
+def worth(metrics: dict[str, Any], classes: list[str]) -> str:
     """Return the section that holds the network's accuracy against what knows no anatomy."""
     groups = [name for name in ("all", "clean", "leaked") if metrics[name]["n"]]
+    heads = [f"{name} ({counted(metrics[name], classes)})" for name in groups]
     rows = [["the network", *(_figure(metrics[name], "accuracy") for name in groups)]]
     for key, title in BASELINES.items():
         found = metrics["baselines"][key]
@@ -132,7 +146,7 @@ def worth(metrics: dict[str, Any]) -> str:
             "The classes of a merged dataset come from different sources, and slices of one head resemble each other. "
             "So part of any accuracy is not medicine: these learn from the same training images and know no anatomy."
         ),
-        page.table("Accuracy; 95 % intervals in brackets", ["", *groups], rows),
+        page.table("Accuracy; 95 % intervals in brackets", ["", *heads], rows),
     )
 
 

@@ -117,12 +117,15 @@ class Store:
         return f"epoch {int(epoch) + 1}, {int(step)} steps done"
 
     def remove(self) -> None:
-        """Drop this run's checkpoints (it has ended), and those of other runs but the newest few."""
+        """Drop this run's checkpoints (it has ended), those of others but the newest few, and locks left by any."""
         for path in self._others()[:-OTHERS]:
             # another run that goes on at this moment, in another workspace, holds its lock
-            with contextlib.suppress(InputError), only_one(path.with_suffix(".lock")):
+            with contextlib.suppress(InputError), only_one(path.with_suffix(".lock"), seconds=0):
                 shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+        for lock in self.folder.parent.glob("*.lock"):  # of killed runs: to take one is to remove it
+            with contextlib.suppress(InputError), only_one(lock, seconds=0):
+                pass
 
     def _others(self) -> list[Path]:
         """Return the folders of other runs, the oldest first."""

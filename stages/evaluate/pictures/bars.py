@@ -12,7 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.evaluate.intervals import wilson
 from stages.evaluate.pictures.canvas import BAD, COLOURS, GOOD, GROUP_TITLES, INK, SOFT, counted, figure, panels, said
+from stages.evaluate.pictures.letters import drawn
 
+LINEAR = 10  # images up to which the axis of a histogram is linear
 KIND_NAMES = {
     "none": "clean: no copy in training",
     "byte": "the same file",
@@ -36,12 +38,12 @@ def leakage(table: pd.DataFrame, classes: list[str]) -> Figure:
         f"Copies in the test set: {leaked:,} of {n:,} test images ({share}) are copies of training images",
     )
     (axes,) = panels(made, 1, 1)
-    start, widest = np.zeros(len(classes)), max(1, int(wide.sum(axis=1).max()))
+    start, widest, names = np.zeros(len(classes)), max(1, int(wide.sum(axis=1).max())), drawn(classes)
     for number, kind in enumerate(wide.columns):
         length = wide[kind].to_numpy()
         colour = KIND_COLOURS[min(number if kind not in KIND_NAMES else list(KIND_NAMES).index(kind), 6)]
         axes.barh(
-            classes,
+            names,
             length,
             left=start,
             color=colour,
@@ -65,6 +67,7 @@ def leakage(table: pd.DataFrame, classes: list[str]) -> Figure:
         start += length
     _leaked_shares(axes, wide, widest)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    counted(axes.xaxis)
     axes.set(xlabel="test images", xlim=(0, widest * 1.16))
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
@@ -75,7 +78,8 @@ def leakage(table: pd.DataFrame, classes: list[str]) -> Figure:
 def _leaked_shares(axes: Axes, wide: pd.DataFrame, widest: int) -> None:
     total = wide.sum(axis=1)
     for row, (images, clean) in enumerate(zip(total, wide["none"], strict=True)):
-        text = f"{(images - clean) / images:.0%} leaked" if images else "no test images"
+        share = {images: "none", 0: "all"}.get(clean) or f"{(images - clean) / images:.1%}"
+        text = f"{share} leaked" if images else "no test images"
         axes.text(images + 0.012 * widest, row, text, va="center", fontsize=9, color=SOFT)
 
 
@@ -83,6 +87,7 @@ def reliability(table: pd.DataFrame, metrics: dict[str, Any]) -> Figure:
     """Return accuracy against confidence, with 95 % intervals, and how many images there are of each confidence."""
     made = figure(11, 6, f"Reliability: is it right as often as it is sure?  (temperature {metrics['temperature']:g})")
     axes = panels(made, 2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": [4, 1]})
+    most = int(table["n"].max()) if len(table) else 1
     for column, group in enumerate(GROUP_TITLES):
         upper, lower = axes[column], axes[column + 2]
         rows, found = table[table["images"] == group], metrics[group]
@@ -98,12 +103,12 @@ def reliability(table: pd.DataFrame, metrics: dict[str, Any]) -> Figure:
         )
         lower.set(
             xlabel="confidence: probability of the predicted class",
-            ylabel="images",
+            ylabel="images\n(logarithmic)",
             yscale="log",
             xlim=(0, 1.005),
-            ylim=(0.7, None),
+            ylim=(0.7, 1.5 * most),
         )
-        lower.set_yticks([10**power for power in range(len(str(int(rows["n"].max()))))])
+        lower.set_yticks([10**power for power in range(len(str(most)))])
         counted(lower.yaxis)
     handles, labels = next((place.get_legend_handles_labels() for place in axes[:2] if place.lines), ([], []))
     made.legend(handles, labels, loc="outside lower left", ncols=2, fontsize=9)
@@ -146,14 +151,17 @@ def histograms(table: pd.DataFrame, classes: list[str]) -> Figure:
         f"Probability given to the true class, {GROUP_TITLES[group]} (n = {int(n.get(group, 0)):,})",
     )
     axes = panels(made, lines, columns, sharey=True, sharex=True)
-    for place, name in zip(axes, classes, strict=False):
-        _histogram(place, rows[rows["class"] == name], name)
+    most = int(rows.groupby(["class", "low"])["n"].sum().max())
+    for place, name, text in zip(axes, classes, drawn(classes), strict=False):
+        _histogram(place, rows[rows["class"] == name], text)
+    _counts(axes[0], most)
     for place in axes[len(classes) :]:
         place.set_visible(False)
     for place in axes[::columns]:
-        place.set_ylabel("test images")
+        place.set_ylabel("test images" if most <= LINEAR else f"test images\n(linear to {LINEAR}, then logarithmic)")
     for place in axes[max(0, len(classes) - columns) : len(classes)]:
         place.set_xlabel("probability of the true class", fontsize=9)
+        place.tick_params(labelbottom=True)  # also above a place that is left empty
     handles, labels = axes[0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside lower right", ncols=2, fontsize=9)
     return made
@@ -176,9 +184,20 @@ def _histogram(axes: Axes, rows: pd.DataFrame, name: str) -> None:
         )
         base = base + part["n"].to_numpy()
     wrong = int(rows.loc[rows["outcome"] == "wrong", "n"].sum())
-    axes.set_title(f"{name}\nn = {int(base.sum()):,}, {wrong:,} wrong", fontsize=10, loc="left")
-    axes.set_yscale("symlog", linthresh=10)  # linear to 10, so that single images show beside hundreds
-    axes.set(xlim=(0, 1), ylim=(0, None))
+    said_of = f"n = {int(base.sum()):,}, {wrong:,} wrong" if base.sum() else "no test image"
+    axes.set_title(f"{name}\n{said_of}", fontsize=10, loc="left")
+    axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    counted(axes.yaxis)
     axes.grid(True, axis="y")
+
+
+def _counts(axes: Axes, most: int) -> None:
+    """Set the shared axis of counts up to `most`: single images show beside hundreds."""
+    if most <= LINEAR:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
+        axes.set_ylim(0, 1.08 * max(1, most))
+    else:
+        axes.set_yscale("symlog", linthresh=LINEAR)
+        axes.set_yticks([0, LINEAR // 2, *(10**power for power in range(1, len(str(most))))])
+        axes.set_ylim(0, 1.3 * most)
+    counted(axes.yaxis)

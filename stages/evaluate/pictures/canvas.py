@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from stages.evaluate.pictures.letters import FONT
 from stages.evaluate.pictures.png import encode
 
 DPI = 150
@@ -27,7 +28,7 @@ GROUP_TITLES = {"all": "all test images", "clean": "clean test images"}
 STYLE: dict[Any, Any] = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so letters are the same everywhere
+    "font.family": FONT,
     "font.size": 10,
     "text.color": INK,
     "text.parse_math": False,  # a class may be called $x$

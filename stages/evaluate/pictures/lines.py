@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stages.evaluate.pictures.canvas import BAD, GOOD, GROUP_TITLES, INK, SOFT, figure, panels, said, stroke
+from stages.evaluate.pictures.letters import drawn
 
 CORNER = 0.1  # of both axes, shown enlarged: good classifiers differ there alone
 
@@ -53,7 +54,7 @@ def precision_recall(curves: pd.DataFrame, metrics: dict[str, Any], classes: lis
 
 def training(history: pd.DataFrame) -> Figure:
     """Return loss, accuracy and learning rate by epoch."""
-    made = figure(11, 4.2, f"Training: {len(history)} epochs")
+    made = figure(11, 4.2, f"Training: {len(history)} epoch{'' if len(history) == 1 else 's'}")
     loss, accuracy, rate = panels(made, 1, 3)
     if history.empty:
         for axes in (loss, accuracy, rate):
@@ -68,12 +69,12 @@ def training(history: pd.DataFrame) -> Figure:
     loss.legend()
     accuracy.plot(epochs, history["val_accuracy"], color=BAD, linestyle="--", marker=marker, markersize=3.5)
     accuracy.set_title("accuracy on validation images", loc="left")
-    rate.plot(epochs, history["lr"], color=GOOD, marker=marker, markersize=3.5)
+    rate.plot(epochs, history["lr"], color=GOOD, marker=marker, markersize=3.5, clip_on=False)  # it ends at 0
     rate.set_title("learning rate", loc="left")
     rate.set_ylim(0, None)
     for axes in (loss, accuracy, rate):
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.set(xlabel="epoch", xlim=(0.5, len(history) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         axes.grid(True)
     return made
 
@@ -81,10 +82,10 @@ def training(history: pd.DataFrame) -> Figure:
 def _classes(
     axes: Axes, rows: pd.DataFrame, x: str, y: str, found: dict[str, Any], area: str | None, classes: list[str]
 ) -> None:
-    for number, name in enumerate(classes):
+    for number, (name, text) in enumerate(zip(classes, drawn(classes), strict=True)):
         curve = rows[rows["class"] == name]
         if len(curve):
-            label = f"{found[f'{area}_of'][name]:.4f}  {name}" if area else name
+            label = f"{found[f'{area}_of'][name]:.4f}  {text}" if area else text
             axes.plot(curve[x], curve[y], label=label, clip_on=True, **stroke(number))  # type: ignore[arg-type]
 
 
@@ -100,7 +101,7 @@ def _height(classes: list[str]) -> float:
 
 
 def _columns(classes: list[str]) -> int:
-    return 2 if max(map(len, classes)) < 16 else 1
+    return 2 if max(map(len, drawn(classes))) < 16 else 1
 
 
 def _no_curve(whole: Axes, corner: Axes) -> None:

@@ -9,6 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from stages.evaluate.pictures.canvas import GROUP_TITLES, INK, SOFT, figure, panels, said
+from stages.evaluate.pictures.letters import drawn
 
 # white to a dark blue, lightness falling evenly; read from one hue, so colour vision does not matter
 SHADES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#9ecae8", "#2b7bba", "#08407a"])
@@ -36,7 +37,7 @@ def _matrix(axes: Axes, table: pd.DataFrame) -> None:
     shares = numbers / np.where(sums > 0, sums, 1)
     axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1, interpolation="nearest")
     places = np.arange(len(table))
-    names = [str(name) for name in table.columns]
+    names = drawn([str(name) for name in table.columns])
     turned = len(names) > 4 or max(map(len, names)) > 11
     axes.set_xticks(
         places, names, rotation=40 if turned else 0, ha="right" if turned else "center", rotation_mode="anchor"
