@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from commands import readme
 from commands.__main__ import main
+from stages.files import write_figures
 
 BLOCKS = {
     "results": ("<!-- results: written by `brainmri readme` -->\n", "<!-- end of results -->"),
@@ -60,8 +60,7 @@ def test_a_group_without_a_class_says_so_beside_its_number(page: Path):
     every = scores | {"n": 1300, "sensitivity": {"glioma": 0.5, "notumor": 0.5}}
     page.write_text(TEXT)
     (page.parent / "metrics").mkdir()
-    written = json.dumps({"all": every, "clean": clean, "leaked": {"n": 0}})
-    (page.parent / "metrics/test.json").write_text(written)
+    write_figures(page.parent / "metrics/scores.csv", {"all": every, "clean": clean, "leaked": {"n": 0}})
     assert main(["readme"]) == 0
     assert (
         "| **50.00%** (10.0% to 90.0%, n = 1,300) | **50.00%** (10.0% to 90.0%, n = 3, no notumor among them) | none |"
