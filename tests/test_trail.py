@@ -27,7 +27,7 @@ def test_examples_in_the_docstrings_run():
 
 
 def test_a_digest_does_not_depend_on_order_or_memory_layout():
-    same = {name: tensor for name, tensor in reversed(state().items())}
+    same = dict(reversed(state().items()))
     same["b"] = same["b"].contiguous(memory_format=torch.channels_last)
     assert not same["b"].is_contiguous() and digest(same) == digest(state())
     assert digest(state()) == "481a33a5690ca47e6e0f1da1e4b91af256a18d90f77244ae7e14937600bd16a8"
