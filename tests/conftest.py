@@ -28,6 +28,7 @@ TINY = {
     "fetch.phantom.test_per_class": 6,
     "fetch.phantom.copies": {"byte": 2, "recoded": 2, "contrast": 2, "mirrored": 2},
     "verify.expected": None,
+    "train.trail_checkpoints": 0,
 }
 
 

@@ -20,7 +20,7 @@ import torch
 import yaml
 from conftest import ROOT, dvc_environment
 
-from commands import cause, low_bits, outputs
+from commands import cause, clone, ending, low_bits, outputs
 from commands import replay as replaying
 from commands.__main__ import main
 from stages.backbone import network
@@ -216,7 +216,7 @@ def test_a_stage_that_failed_did_not_finish(
     (tmp_path / "dvc/__init__.py").touch()
     (tmp_path / "dvc/__main__.py").write_text(f"import sys; sys.exit(print({said!r}) or 1)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    ran = replaying.repro(tmp_path, [], io.StringIO())
+    ran = clone.repro(tmp_path, [], io.StringIO())
     assert ran.failed and ran.finished == finished
 
 
@@ -373,7 +373,7 @@ def test_outside_a_repository_is_one_line(tmp_path: Path):
 
 
 def test_an_error_of_our_own_is_not_taken_for_other_bits(monkeypatch: pytest.MonkeyPatch, capsys):
-    monkeypatch.setattr(replaying, "_unwind_when_ended", lambda: None)
+    monkeypatch.setattr(replaying, "unwind_when_ended", lambda: None)
     monkeypatch.setattr(replaying, "find_root", lambda: {}["x"])
     assert main(["replay"]) == 2 and "KeyError" in capsys.readouterr().err
 
@@ -382,7 +382,7 @@ def test_a_disk_that_is_full_is_one_line_and_not_taken_for_other_bits(monkeypatc
     def full() -> Path:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/clone")
 
-    monkeypatch.setattr(replaying, "_unwind_when_ended", lambda: None)
+    monkeypatch.setattr(replaying, "unwind_when_ended", lambda: None)
     monkeypatch.setattr(replaying, "find_root", full)
     assert main(["replay"]) == 2
     said = "brainmri: replay: /tmp/clone: No space left on device; mend that and run it again\n"
@@ -450,10 +450,10 @@ def test_interrupted_it_leaves_nothing_behind_and_nothing_running(tmp_path: Path
 
 
 def test_nohup_stays_in_force(monkeypatch: pytest.MonkeyPatch):
-    before = {each: signal.getsignal(each) for each in replaying.ENDING}
+    before = {each: signal.getsignal(each) for each in ending.ENDING}
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        replaying._unwind_when_ended()
+        ending.unwind_when_ended()
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN != signal.getsignal(signal.SIGTERM)
     finally:
         for each, handler in before.items():

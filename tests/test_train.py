@@ -15,7 +15,7 @@ from conftest import set_params
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
-from training import Small, chosen, make_study, nowhere, pictures, trainer
+from training import Small, chosen, make_study, pictures, trainer
 
 from stages import runtime
 from stages.backbone import network
@@ -24,6 +24,7 @@ from stages.shell.locks import only_one
 from stages.train import __main__ as stage
 from stages.train import data, order, schedule
 from stages.train.augment import affine, augment, resample
+from stages.train.checkpoint import Nowhere
 from stages.train.loop import _class_weights, score
 from stages.train.optimizer import Average, make_optimizer, set_lr
 from stages.train.schema import Augment
@@ -202,10 +203,10 @@ def test_the_last_layer_has_the_whole_rate_and_the_rest_its_share():
 def test_frozen_first_moves_the_last_layer_alone_and_then_everything():
     run = trainer(chosen(**{"train.freeze_epochs": 1, "train.warmup_epochs": 0}))
     before = {name: weight.detach().clone() for name, weight in run.network.named_parameters()}
-    run._epoch(nowhere())
+    run._epoch(Nowhere(), run.steps)
     for name, weight in run.network.named_parameters():
         assert torch.equal(weight, before[name]) != name.startswith("fc."), name
-    run._epoch(nowhere())
+    run._epoch(Nowhere(), run.steps)
     assert not any(torch.equal(weight, before[name]) for name, weight in run.network.named_parameters())
 
 
@@ -250,7 +251,7 @@ def test_score_of_huge_logits_is_finite():
 
 def test_training_learns_and_writes_one_row_an_epoch():
     run = trainer(chosen(epochs=8, lr=0.05, **{"train.warmup_epochs": 0, "train.ema_decay": 0.5}))
-    outcome = run.fit(nowhere())
+    outcome = run.fit(Nowhere())
     assert not outcome.training
     history = pd.DataFrame(run.progress.history)
     assert history["epoch"].tolist() == list(range(8))
@@ -261,12 +262,12 @@ def test_training_learns_and_writes_one_row_an_epoch():
 
 def test_two_runs_give_the_same_bits():
     noisy = chosen(**{"train.dropout": 0.5, "augment.noise": 0.1})
-    first, second = (trainer(noisy).fit(nowhere()).state_dict() for _ in range(2))
+    first, second = (trainer(noisy).fit(Nowhere()).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_gives_other_bits():
-    first, second = (trainer(chosen(seed=seed)).fit(nowhere()).state_dict() for seed in (0, 1))
+    first, second = (trainer(chosen(seed=seed)).fit(Nowhere()).state_dict() for seed in (0, 1))
     assert not torch.equal(first["conv1.weight"], second["conv1.weight"])
 
 
@@ -278,9 +279,9 @@ def test_selecting_the_best_gives_the_weights_of_that_epoch(ema: float, monkeypa
     monkeypatch.setattr("stages.train.loop.score", lambda *_: (next(losses), next(accuracies)))
     kept: list[dict[str, torch.Tensor]] = []
     while run.progress.epoch < 4:
-        run._epoch(nowhere())
+        run._epoch(Nowhere(), run.steps)
         kept.append({name: tensor.clone() for name, tensor in run._outcome().state_dict().items()})
-    outcome = run.fit(nowhere()).state_dict()
+    outcome = run.fit(Nowhere()).state_dict()
     assert run.progress.best_epoch == 2, "of equal accuracies the smaller loss"
     assert all(torch.equal(outcome[name], kept[2][name]) for name in outcome)
     assert not torch.equal(outcome["conv1.weight"], kept[3]["conv1.weight"])
@@ -290,7 +291,7 @@ def test_without_selecting_the_last_weights_are_kept(monkeypatch):
     run = trainer(chosen(epochs=2, **{"train.ema_decay": 0}))
     accuracies = iter([1.0, 0.5])
     monkeypatch.setattr("stages.train.loop.score", lambda *_: (1.0, next(accuracies)))
-    outcome = run.fit(nowhere())
+    outcome = run.fit(Nowhere())
     assert outcome is run.network and run.best is None
 
 
@@ -298,13 +299,13 @@ def test_training_stops_after_so_many_epochs_without_a_better_validation(monkeyp
     run = trainer(chosen(epochs=20, **{"train.patience": 3}))
     accuracies = iter([0.5, 0.75, 0.75, 0.7, 0.6, 0.9])
     monkeypatch.setattr("stages.train.loop.score", lambda *_: (1.0, next(accuracies)))
-    run.fit(nowhere())
+    run.fit(Nowhere())
     assert run.progress.epoch == 5 and run.progress.best_epoch == 1
 
 
 def test_one_image_over_the_last_whole_batch_is_left_out():
     run = trainer(chosen(epochs=1), pictures(17))
-    run.fit(nowhere())
+    run.fit(Nowhere())
     assert run.steps == 2 and len(run.progress.history) == 1
 
 
@@ -313,7 +314,7 @@ def test_a_size_schedule_is_followed(monkeypatch):
     run = trainer(chosen(epochs=2, **{"train.size_schedule": [[0, 16], [0.5, 24]]}))
     forward = run.forward
     run.forward = lambda x: (seen.append(x.shape[-1]), forward(x))[1]
-    run.fit(nowhere())
+    run.fit(Nowhere())
     assert seen == [16] * run.steps + [24] * run.steps
 
 
@@ -322,7 +323,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_what_to_try():
     with torch.no_grad():
         run.network.fc[1].bias[0] = float("inf")
     with pytest.raises(InputError, match=r"epoch 1, at or before step 1 of 5.*none yet.*smaller lr \(now 10") as error:
-        run.fit(nowhere())
+        run.fit(Nowhere())
     assert "\n" not in str(error.value)
 
 
@@ -339,7 +340,7 @@ def test_weights_that_break_in_the_last_step_are_noticed_at_validation():
 
     run._step = last_one_breaks  # type: ignore[method-assign]
     with pytest.raises(InputError, match="the validation loss became NaN"):
-        run.fit(nowhere())
+        run.fit(Nowhere())
 
 
 def test_batches_are_gathered_from_a_read_only_memory_map_without_a_warning(tmp_path: Path):

@@ -14,12 +14,11 @@ from conftest import ROOT, set_params
 from torch import nn
 
 from stages.backbone import network
-from stages.train.checkpoint import Store
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 
 CLASSES = ["glioma", "notumor"]
-SMALL = {"classes": CLASSES, "epochs": 3, "batch_size": 8, "image_size": 32}
+SMALL = {"classes": CLASSES, "epochs": 3, "batch_size": 8, "image_size": 32, "train.trail_steps": 2}
 
 
 def pictures(count: int, side: int = 32, seed: int = 0) -> Images:
@@ -77,14 +76,3 @@ def trainer(options: Params, train: Images | None = None) -> Trainer:
     torch.manual_seed(1)
     small = Small(options.train.dropout).to(memory_format=torch.channels_last)
     return Trainer(small, train or pictures(44), pictures(12, seed=1), options, 0.2, 0.2)
-
-
-class Forgetful(Store):
-    """Keeps nothing."""
-
-    def save(self, *_: object) -> None:
-        pass
-
-
-def nowhere() -> Store:
-    return Forgetful(Path("nowhere"), "0" * 64)

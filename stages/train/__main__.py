@@ -1,11 +1,13 @@
-"""Writes models/model.safetensors and models/curves/. Run as `python -m stages.train` in a study's folder."""
+"""Writes models/model.safetensors, models/curves/, models/trail/ and plots/trail.csv.
+
+Run as `python -m stages.train` in a study's folder.
+"""
 
 import contextlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from dvclive import Live
@@ -17,12 +19,12 @@ from stages.shell import provenance
 from stages.shell.errors import InputError
 from stages.shell.locks import only_one
 from stages.shell.running import run
+from stages.train import start, trail
 from stages.train.checkpoint import Store, beside_cache, fingerprint
-from stages.train.loop import Images, Trainer
+from stages.train.loop import Trainer
 from stages.train.schema import Params
 
 STAGES = Path(__file__).parent.parent
-INPUTS = ["data/prepared/train.npy", "data/prepared/val.npy", "data/prepared/index.csv", "models/init.safetensors"]
 CODE = [
     *sorted(STAGES.glob("*.py")),
     *sorted((STAGES / "backbone").glob("*.py")),
@@ -31,7 +33,7 @@ CODE = [
 
 
 def main() -> None:
-    """Read parameters, arrays and starting weights; train, or go on from a checkpoint; write weights and curves."""
+    """Read parameters, arrays and weights; train, or go on from a checkpoint; write weights, curves and trail."""
     chosen = params.load(Params)
     runtime.exact(chosen.threads, chosen.precision)
     with only_one("logs/train.lock"):
@@ -55,16 +57,8 @@ def _memory_is_short(error: Exception) -> bool:
 
 
 def _train(chosen: Params) -> None:
-    _, meta = network.load("models/init.safetensors")
-    train, val = _images("train", meta.classes), _images("val", meta.classes)
-    if chosen.batch_size > len(train.images):
-        raise InputError(
-            f"batch_size = {chosen.batch_size} is more than the {len(train.images)} training images: choose less"
-        )
-    model = network.build(len(meta.classes), chosen.train.dropout)
-    network.fit(model, network.read_tensors("models/init.safetensors")[0], "models/init.safetensors")
-    trainer = Trainer(model, train, val, chosen, meta.mean, meta.std)
-    made_by = fingerprint(chosen.model_dump(mode="json"), INPUTS, CODE, _device_name(trainer.device, chosen))
+    trainer, meta = start.trainer(chosen)
+    made_by = fingerprint(chosen.model_dump(mode="json"), start.INPUTS, CODE, _device_name(trainer.device, chosen))
     store = Store(beside_cache(Path.cwd()), made_by)
     with only_one(store.folder.with_suffix(".lock")):
         found = store.newest()
@@ -74,14 +68,17 @@ def _train(chosen: Params) -> None:
         outcome = trainer.fit(store)
         about = replace(meta, dropout=chosen.train.dropout, made_by=chosen.digest())
         _write(outcome, about, trainer.progress.history)
+        _write_trail(trainer, store)
         store.remove()
 
 
-def _images(array: str, classes: list[str]) -> Images:
-    """Return an array as a memory map, and the number of each image's class."""
-    index = pd.read_csv("data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
-    labels = index.loc[index["array"] == array, "label"].map({name: number for number, name in enumerate(classes)})
-    return Images(np.load(f"data/prepared/{array}.npy", mmap_mode="r"), np.array(labels, np.int64))
+def _write_trail(trainer: Trainer, store: Store) -> None:
+    """Write the trail's table, and its stored states into models/trail/."""
+    options, end = trainer.params.train, trainer.done
+    planned = trainer.params.epochs * trainer.steps
+    with atomic_folder(Path("models/trail").absolute()) as folder:
+        store.hand_over(trail.stored_at(end, planned, options.trail_steps, options.trail_checkpoints), folder)
+    write_csv("plots/trail.csv", pd.DataFrame(trainer.progress.trail, columns=trail.COLUMNS))
 
 
 def _write(outcome: torch.nn.Module, meta: network.Meta, history: list[dict[str, float]]) -> None:

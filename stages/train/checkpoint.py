@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)  # one row an epoch
     best_epoch: int = -1
     scaler: dict[str, Any] = field(default_factory=dict)  # of fp16's loss scaling
+    stretch_loss: float = 0.0  # over the steps since the trail's last row
+    trail: list[dict[str, str]] = field(default_factory=list)  # its rows so far, see `trail`
 
 
 def fingerprint(params: Any, inputs: Iterable[Path | str], code: Iterable[Path | str], device: str) -> str:
@@ -90,6 +92,27 @@ class Store:
         plain.replace(self.folder / f"{progress.epoch:06d}-{progress.step:08d}-{digest}.safetensors")
         for old in self._newest_first()[KEPT:]:
             old.unlink()
+
+    def keep(self, step: int, tensors: dict[str, torch.Tensor], progress: Progress, planned: list[int]) -> None:
+        """Write a stored state of the trail; it outlives checkpoints, but not one that is neither `planned` nor newer.
+
+        What it says of the run names neither code nor device: its bytes are the same wherever the same bits come out.
+        """
+        with replacing(self.folder / "trail" / stored_name(step)) as part:
+            write_tensors(part, tensors, json.dumps({"progress": asdict(replace(progress, trail=[]))}))
+        for old in (self.folder / "trail").glob("*.safetensors"):
+            if old.name not in {stored_name(each) for each in [*planned, step]}:
+                old.unlink()
+
+    def hand_over(self, steps: list[int], target: Path) -> None:
+        """Give `target`, a new folder, the stored states of `steps`; the store has them too until `remove`."""
+        for name in map(stored_name, steps):
+            if not (self.folder / "trail" / name).is_file():
+                raise InputError(f"{self.folder}/trail/{name} is gone: remove {self.folder} and run `dvc repro` again")
+            try:
+                (target / name).hardlink_to(self.folder / "trail" / name)
+            except OSError:  # another file system
+                shutil.copyfile(self.folder / "trail" / name, target / name)
 
     def newest(self, say: Any = print) -> tuple[dict[str, torch.Tensor], Progress] | None:
         """Return the newest sound checkpoint of this very run, or None; what is passed over is said by `say`.
@@ -143,13 +166,43 @@ class Store:
         if sha256_file(path) != path.stem.rsplit("-", 1)[-1]:
             return None
         try:
-            with safe_open(path, framework="pt") as handle:
-                about = json.loads((handle.metadata() or {})["brainmri"])
-                if about["fingerprint"] != self.fingerprint:
-                    return None
-                return {name: handle.get_tensor(name) for name in handle.keys()}, Progress(**about["progress"])  # noqa: SIM118
+            tensors, progress, about = _contents(path)
+            return (tensors, progress) if about["fingerprint"] == self.fingerprint else None
         except (SafetensorError, KeyError, TypeError, ValueError):
             return None
+
+
+class Nowhere(Store):
+    """Keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("nowhere"), "")
+
+    def save(self, tensors: dict[str, torch.Tensor], progress: Progress) -> None:
+        """Do nothing."""
+
+    def keep(self, step: int, tensors: dict[str, torch.Tensor], progress: Progress, planned: list[int]) -> None:
+        """Do nothing."""
+
+
+def stored_name(step: int) -> str:
+    """Return the file name of a stored state of the trail."""
+    return f"{step:08d}.safetensors"
+
+
+def stored(path: Path) -> tuple[dict[str, torch.Tensor], Progress]:
+    """Return a stored state of the trail, or raise InputError."""
+    try:
+        return _contents(path)[:2]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no stored state of this pipeline's training: {error}") from None
+
+
+def _contents(path: Path) -> tuple[dict[str, torch.Tensor], Progress, dict[str, Any]]:
+    with safe_open(path, framework="pt") as handle:
+        about = json.loads((handle.metadata() or {})["brainmri"])
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    return tensors, Progress(**about["progress"]), about
 
 
 def every_steps() -> int:

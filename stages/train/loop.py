@@ -17,9 +17,9 @@ from stages import runtime
 from stages.backbone.inference import logits, normalise
 from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar, say
-from stages.train import data, order, schedule
+from stages.train import data, order, schedule, state, trail
 from stages.train.augment import augment, resample
-from stages.train.checkpoint import Progress, Store, every_steps
+from stages.train.checkpoint import Nowhere, Progress, Store, every_steps
 from stages.train.optimizer import Average, make_optimizer, set_lr
 from stages.train.schema import Params
 
@@ -38,7 +38,8 @@ class Trainer:
     """One run: network, optimizer, average, and where it stands.
 
     `fit` runs from where `progress` stands to the end. The state after any step is a function of the parameters, the
-    data and the starting weights alone, so a run restored from a checkpoint ends with the same bits.
+    data and the starting weights alone, so a run restored from a checkpoint ends with the same bits. `retrain` runs a
+    stretch of it for the sake of its trail.
     """
 
     def __init__(self, network: nn.Module, train: Images, val: Images, params: Params, mean: float, std: float) -> None:
@@ -60,40 +61,95 @@ class Trainer:
 
     def fit(self, store: Store) -> nn.Module:
         """Train to the end, with a checkpoint after each epoch, and return the chosen network in evaluation mode."""
+        if not self.progress.trail:
+            self._mark(store)
         while self.progress.epoch < self.params.epochs and not self._stalled():
-            self._epoch(store)
+            self._epoch(store, self.steps)
             store.save(self.state(), self.progress)
+        self._mark(store)
         if self.best is not None:
             self._outcome().load_state_dict(self.best)
         return self._outcome().eval()
 
-    def _epoch(self, store: Store) -> None:
+    def retrain(self, until: int) -> list[trail.Row]:
+        """Run from where `progress` stands to step `until`, counted from the run's start; return the trail from here.
+
+        Its first row is that of the state from which it runs, its last that of `until`. No checkpoint is written.
+        """
+        nowhere = Nowhere()
+        self.progress.trail = []
+        self._mark(nowhere)
+        while self.done < until:
+            self._epoch(nowhere, min(self.steps, until - self.progress.epoch * self.steps))
+        self._mark(nowhere)
+        return self.progress.trail
+
+    @property
+    def done(self) -> int:
+        """Steps done since the run's start."""
+        return self.progress.epoch * self.steps + self.progress.step
+
+    def _epoch(self, store: Store, until: int) -> None:
+        """Run the steps of an epoch up to `until`, exclusive; an epoch that is then at its end is validated."""
         progress, begun, every = self.progress, time.perf_counter(), every_steps()
         first = progress.step
         rows = order.batches(len(self.train.images), self.params.batch_size, self.params.seed, progress.epoch)
         labels = self.labels[torch.from_numpy(rows).to(self.device)]  # [steps, batch_size]
-        loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.device)
-        bar = progress_bar(
+        losses = self._losses()
+        bar = self._bar(first)
+        for step, batch in enumerate(self._batches(rows[first:until]), first):
+            losses += self._step(batch, labels[step], step)
+            progress.step = step + 1
+            within = progress.step < self.steps
+            saves = within and bool(every) and progress.step % every == 0
+            marks = within and self.done % self.params.train.trail_steps == 0
+            looks = self.device.type == "cpu" or step % LOOK == 0 or saves or marks or progress.step == until
+            if looks and not bool(torch.isfinite(losses).all()):
+                raise InputError(self._diverged("loss", step, store))
+            bar.update(self.params.batch_size)
+            if saves or marks or progress.step == until:
+                progress.loss_sum, progress.stretch_loss = losses.tolist()
+            if marks:
+                self._mark(store)
+                losses = self._losses()
+            if saves:
+                store.save(self.state(), progress)
+        bar.close()
+        if progress.step == self.steps:
+            self._validate(store)
+            self._report(time.perf_counter() - begun, self.steps - first)
+
+    def _losses(self) -> torch.Tensor:
+        """Return the sums of losses so far, float64 [2]: of the epoch's steps, of those since the trail's last row."""
+        sums = [self.progress.loss_sum, self.progress.stretch_loss]
+        return torch.tensor(sums, dtype=torch.float64, device=self.device)
+
+    def _bar(self, first: int) -> Any:
+        return progress_bar(
             total=self.steps * self.params.batch_size,
             initial=first * self.params.batch_size,
             unit="img",
-            desc=f"epoch {progress.epoch + 1}/{self.params.epochs}",
+            desc=f"epoch {self.progress.epoch + 1}/{self.params.epochs}",
             mininterval=1,
         )
-        for step, batch in enumerate(self._batches(rows[first:]), first):
-            loss_sum += self._step(batch, labels[step], step)
-            progress.step = step + 1
-            saves = bool(every) and progress.step % every == 0 and progress.step < self.steps
-            looks = self.device.type == "cpu" or step % LOOK == 0 or saves or progress.step == self.steps
-            if looks and not bool(torch.isfinite(loss_sum)):
-                raise InputError(self._diverged("loss", step, store))
-            bar.update(self.params.batch_size)
-            if saves:
-                progress.loss_sum = float(loss_sum)
-                store.save(self.state(), progress)
-        bar.close()
-        self._validate(float(loss_sum) / self.steps, store)
-        self._report(time.perf_counter() - begun, self.steps - first)
+
+    def _mark(self, store: Store) -> None:
+        """Write the trail's row of the state as it stands, unless it is there; store the state where one is due."""
+        progress, options, step = self.progress, self.params.train, self.done
+        if progress.trail and progress.trail[-1]["step"] == str(step):
+            return
+        tensors = self.state()
+        since = step - trail.before(step, options.trail_steps)
+        loss = repr(progress.stretch_loss / since) if step and progress.trail else ""
+        about = {"step": str(step), "epoch": str(step // self.steps), "train_loss": loss}
+        progress.trail.append(about | trail.hashes(tensors))
+        progress.stretch_loss = 0.0
+        planned = trail.spread(self.params.epochs * self.steps, options.trail_steps, options.trail_checkpoints)
+        ends = not self._stalled() and trail.may_end(
+            step, options.trail_steps, self.steps, self.params.epochs, options.patience, progress.best_epoch
+        )
+        if step in planned or (ends and step and options.trail_checkpoints):
+            store.keep(step, tensors, progress, planned)
 
     def _batches(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
         if self.resident is not None:
@@ -123,7 +179,7 @@ class Trainer:
             self.average.update(schedule.ema_decay_at(number, params.train.ema_decay))
         return loss.detach()
 
-    def _validate(self, train_loss: float, store: Store) -> None:
+    def _validate(self, store: Store) -> None:
         """Score the validation images, write the epoch's row, and keep the weights if they are the best so far."""
         progress = self.progress
         output = logits(
@@ -142,7 +198,7 @@ class Trainer:
             {
                 "epoch": progress.epoch,
                 "lr": float(self.optimizer.param_groups[-1]["lr"]),
-                "train_loss": train_loss,
+                "train_loss": progress.loss_sum / self.steps,
                 "val_loss": loss,
                 "val_accuracy": accuracy,
             }
@@ -152,6 +208,8 @@ class Trainer:
             if self.params.train.select_best:
                 self.best = {name: tensor.clone() for name, tensor in self._outcome().state_dict().items()}
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        if self.done % self.params.train.trail_steps == 0:
+            self._mark(store)
 
     def _better(self) -> bool:
         """Whether the last epoch has the best validation accuracy so far, the smaller loss deciding between equals."""
@@ -169,29 +227,12 @@ class Trainer:
     def state(self) -> dict[str, torch.Tensor]:
         """Return every tensor that the rest of the run depends on, by name, on the CPU."""
         self.progress.scaler = self.scaler.state_dict()
-        parts: dict[str, torch.Tensor] = {
-            f"network.{name}": tensor for name, tensor in self.network.state_dict().items()
-        }
-        if self.average:
-            parts |= {f"average.{name}": tensor for name, tensor in self.average.network.state_dict().items()}
-        parts |= {f"best.{name}": tensor for name, tensor in (self.best or {}).items()}
-        for name, weight in self.network.named_parameters():
-            parts |= {f"adamw.{name}.{key}": value for key, value in self.optimizer.state.get(weight, {}).items()}
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in parts.items()}
+        return state.gathered(self.network, self.average, self.best, self.optimizer)
 
-    def restore(self, state: dict[str, torch.Tensor], progress: Progress) -> None:
-        """Go back to a checkpoint. Values are copied into the tensors that are there, so memory layouts stay."""
+    def restore(self, tensors: dict[str, torch.Tensor], progress: Progress) -> None:
+        """Go back to a checkpoint."""
         self.progress = progress
-        self.network.load_state_dict(_part(state, "network."))
-        if self.average:
-            self.average.network.load_state_dict(_part(state, "average."))
-        best = _part(state, "best.")
-        self.best = {name: tensor.to(self.device) for name, tensor in best.items()} or None
-        for name, weight in self.network.named_parameters():
-            saved = _part(state, f"adamw.{name}.")
-            if saved:
-                moments = {key: torch.zeros_like(weight).copy_(saved[key]) for key in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[weight] = {"step": saved["step"].to(self.device), **moments}
+        self.best = state.restore(tensors, self.network, self.average, self.optimizer)
         if progress.scaler:
             self.scaler.load_state_dict(progress.scaler)
 
@@ -223,7 +264,3 @@ def _class_weights(labels: np.ndarray) -> torch.Tensor:
     """Return float32 [C]: inversely proportional to how often a class occurs, 1 for a class of average size."""
     counts = np.bincount(labels)
     return torch.from_numpy((len(labels) / (len(counts) * counts)).astype(np.float32))
-
-
-def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,5 +1,7 @@
 """The parameters that the train stage reads."""
 
+import hashlib
+import json
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -26,6 +28,8 @@ class Train(Group):
     backbone_lr_scale: Annotated[float, Field(gt=0, le=1)]
     size_schedule: list[tuple[Fraction, Annotated[int, Field(ge=16, le=1024)]]]
     compile: bool
+    trail_steps: Annotated[int, Field(ge=1, le=1_000_000)]
+    trail_checkpoints: Annotated[int, Field(ge=0, le=1_000)]
 
     @model_validator(mode="after")
     def _compiled_sizes_are_few(self) -> "Train":
@@ -65,3 +69,8 @@ class Params(Group):
         if self.device == "cpu" and self.precision in ("tf32", "fp16"):
             raise ValueError(f"precision = {self.precision!r} needs device = 'cuda'; on a CPU use fp32 or bf16")
         return self
+
+    def digest(self) -> str:
+        """As of any group, less what only says how the run is written down: weights of equal bits have one digest."""
+        values = self.model_dump(mode="json", exclude={"train": {"trail_steps", "trail_checkpoints"}})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,39 @@
+"""A trainer at the start of its run, from what lies in the study's folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from stages.backbone import network
+from stages.shell.errors import InputError
+from stages.train.loop import Images, Trainer
+from stages.train.schema import Params
+
+INPUTS = ["data/prepared/train.npy", "data/prepared/val.npy", "data/prepared/index.csv", "models/init.safetensors"]
+
+
+def trainer(chosen: Params) -> tuple[Trainer, network.Meta]:
+    """Return a trainer with the study's arrays and starting weights, and what those say of themselves.
+
+    Raises
+    ------
+    InputError
+        Where the weights cannot be used, or a batch is more than all training images.
+    """
+    _, meta = network.load("models/init.safetensors")
+    train, val = _images("train", meta.classes), _images("val", meta.classes)
+    if chosen.batch_size > len(train.images):
+        raise InputError(
+            f"batch_size = {chosen.batch_size} is more than the {len(train.images)} training images: choose less"
+        )
+    model = network.build(len(meta.classes), chosen.train.dropout)
+    network.fit(model, network.read_tensors("models/init.safetensors")[0], "models/init.safetensors")
+    return Trainer(model, train, val, chosen, meta.mean, meta.std), meta
+
+
+def _images(array: str, classes: list[str]) -> Images:
+    """Return an array as a memory map, and the number of each image's class."""
+    index = pd.read_csv("data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
+    labels = index.loc[index["array"] == array, "label"].map({name: number for number, name in enumerate(classes)})
+    return Images(np.load(f"data/prepared/{array}.npy", mmap_mode="r"), np.array(labels, np.int64))
