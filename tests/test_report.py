@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, set_params
+from conftest import ROOT, run_stages, set_params
 
 import stages.evaluate.schema as evaluate
 import stages.report.schema as report
@@ -93,6 +95,34 @@ UNEVEN |= {"baselines": {key: {"all": BOTH, "clean": WITHOUT, "leaked": {}} for 
 def test_a_group_without_a_class_says_so_beside_its_number_on_the_page():
     for html in (sections.scores(UNEVEN, CLASSES, None), sections.worth(UNEVEN, CLASSES)):
         assert "clean (n = 1,300, no notumor among them)" in html and html.count("among them") == 1
+
+
+SNIPPET = """
+import sys
+import numpy
+
+assert not [name for name in sys.modules if name.split(".")[0] in ("stages", "commands")]
+numpy.savetxt("given.txt", probabilities(torch.from_numpy(numpy.load("data/prepared/test.npy"))).numpy())
+print(*about["classes"])
+"""
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_the_code_in_the_card_loads_the_weights_without_ours_and_gives_the_evaluations_probabilities(
+    tiny_study: Path, tmp_path: Path, mirror: bool
+):
+    folder = shutil.copytree(tiny_study, tmp_path / "study")
+    set_params(folder, **{"evaluate.mirror": mirror})
+    run_stages(["evaluate", "report"], folder)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "models/MODEL_CARD.md").read_text(), re.DOTALL)
+    command = [sys.executable, "-I", "-W", "error", "-c", code + SNIPPET]
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    index = pd.read_csv(folder / "data/prepared/index.csv", keep_default_na=False)
+    expected = pd.read_csv(folder / "data/predictions.csv").set_index("path")
+    expected = expected.loc[index[index["array"] == "test"].sort_values("row")["path"]]
+    columns = [f"p_{name}" for name in done.stdout.split()]
+    np.testing.assert_allclose(np.loadtxt(folder / "given.txt"), expected[columns], atol=1e-4)
 
 
 def test_a_group_without_a_class_says_so_beside_its_number_in_the_card_for_people_and_machines():

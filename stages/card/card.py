@@ -85,7 +85,9 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
         "For work on method: reproducibility, leakage between training and test images, calibration. Out of scope: "
         "diagnosis, triage, any use on patients; images other than such slices (`brainmri predict` says when one looks "
         "like nothing it was trained on).\n\n"
-        "```sh\nbrainmri predict image.jpg      # in the study's folder\n```",
+        "```sh\nbrainmri predict image.jpg      # in the study's folder\n```\n\n"
+        "Without any code of this project, on images cut and resized as `stages/prepare` does:\n\n"
+        f"{_plain(metrics, chosen)}",
         "## Training\n\n"
         f"{training} training images ({dropped[protocol]}; {chosen.split.val_fraction:.0%} of them validate), "
         f"{chosen.epochs} epochs, batch {chosen.batch_size}, AdamW at {chosen.lr}, {chosen.precision}, seed "
@@ -98,6 +100,35 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
         "part of any accuracy here is reading the source of an image.\n"
         "- The images tell nothing of age, sex, scanner or hospital, so how it does by them is not known.",
     ]
+
+
+def _plain(metrics: dict[str, Any], chosen: Params) -> str:
+    """Return how plain torch loads the weights and gives the probabilities that the evaluation gives."""
+    side, classes = chosen.image_size, len(chosen.classes)
+    logits = "(model(x) + model(x.flip(3))) / 2" if chosen.evaluate.mirror else "model(x)"
+    return f"""```python
+import json
+
+import torch
+from safetensors import safe_open
+from torchvision.models import resnet50
+
+with safe_open("models/model.safetensors", framework="pt") as file:
+    about = json.loads(file.metadata()["brainmri"])
+    state = {{name: file.get_tensor(name) for name in file.keys()}}
+
+model = resnet50(num_classes=len(about["classes"]))
+model.conv1 = torch.nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+model.fc = torch.nn.Sequential(torch.nn.Dropout(about["dropout"]), model.fc)
+model.load_state_dict(state)
+model.eval()
+
+
+@torch.inference_mode()
+def probabilities(images):  # uint8 [N, {side}, {side}] -> [N, {classes}], in the order of about["classes"]
+    x = (images.unsqueeze(1).float() / 255 - about["mean"]) / about["std"]
+    return torch.softmax({logits} / {metrics["temperature"]}, dim=1)
+```"""
 
 
 def _table(metrics: dict[str, Any], classes: list[str]) -> str:
