@@ -197,6 +197,22 @@ def test_a_stream_that_unfolds_to_another_size_is_not_decoded(syntax: str, monke
         frames(made(levels_of(16), syntax=syntax, PixelData=encapsulate([stream])))
 
 
+@pytest.mark.parametrize("length", [0, 7, 2**32 - 1, None])
+def test_boxes_around_a_jpeg_2000_stream_that_lead_nowhere_end(length: int | None):
+    levels, out = levels_of(16), io.BytesIO()
+    Image.fromarray(levels).save(out, "JPEG2000", irreversible=False)
+    stream = bytearray(out.getvalue())
+    assert stream[16:20] == b"ftyp"
+    if length is not None:
+        stream[12:16] = length.to_bytes(4, "big")
+    data = made(levels, syntax=JPEG_2000, **WINDOW, PixelData=encapsulate([bytes(stream)]))
+    if length is None:
+        assert frames(data) == frames(made(levels, **WINDOW))
+        return
+    with pytest.raises(DecodeError, match="damaged"):
+        frames(data)
+
+
 def test_fewer_frames_than_said_are_named():
     levels = np.array([levels_of(16)] * 3)
     streams = [jpeg_2000(each, 16) for each in levels[:2]]

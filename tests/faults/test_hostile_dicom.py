@@ -19,6 +19,8 @@ pydicom = pytest.importorskip("pydicom")
 from pydicom.encaps import encapsulate  # noqa: E402
 
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
+JPEG_2000 = "1.2.840.10008.1.2.4.90"
+BOXES = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0" * 40
 LEVELS = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
 
 
@@ -71,6 +73,7 @@ def corpus() -> dict[str, bytes]:
         "padding all over": made(LEVELS, PixelPaddingValue=0, PixelPaddingRangeLimit=255),
         "JPEG Lossless that is none": made(LEVELS, syntax=JPEG_LOSSLESS),
         "JPEG Lossless of a bomb": made(LEVELS, syntax=JPEG_LOSSLESS, PixelData=bomb()),
+        "JPEG 2000 in boxes without end": made(LEVELS, syntax=JPEG_2000, PixelData=encapsulate([BOXES])),
         "a missing transfer syntax, compressed": made(LEVELS, syntax=JPEG_LS).replace(JPEG_LS.encode(), b" " * 22),
         "private elements": private(),
         "a whole header and no pixels": without_pixels(),

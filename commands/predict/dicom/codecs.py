@@ -24,6 +24,7 @@ RLE, BASELINE = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50"
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 MODULES = {"pyjpegls": "jpeg_ls", "imagecodecs": "imagecodecs"}  # what a package of the extra `dicom` is imported as
+JP2 = b"\0\0\0\x0cjP  "  # how a JPEG 2000 stream in a file of boxes begins, with its first box of 12 bytes
 FRAMES_OF_JPEG = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # the markers of a frame's header: SOF0..15, SOF55
 
 
@@ -138,11 +139,24 @@ def _see_size(stream: bytes, file: Any) -> None:
 
 def _size_of_jpeg_2000(stream: bytes) -> tuple[int, int] | None:
     """Return the width and height that a JPEG 2000 stream states; None where it is none."""
+    if stream.startswith(JP2) and not _boxes_end(stream):
+        return None
     try:
         with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
             return image.size
     except UnidentifiedImageError:
         return None
+
+
+def _boxes_end(stream: bytes) -> bool:
+    """Say whether a JP2 file's boxes lead to its code stream: pydicom 3.0.2 walks over one of no length for ever."""
+    place = len(JP2) + 4
+    while place < len(stream) and stream[place + 4 : place + 8] != b"jp2c":
+        length = int.from_bytes(stream[place : place + 4], "big")
+        if length < 8:
+            return False
+        place += length
+    return place < len(stream)
 
 
 def _size_of_jpeg(stream: bytes) -> tuple[int, int] | None:
