@@ -113,7 +113,7 @@ def test_the_code_in_the_card_loads_the_weights_without_ours_and_gives_the_evalu
 ):
     folder = shutil.copytree(tiny_study, tmp_path / "study")
     set_params(folder, **{"evaluate.mirror": mirror})
-    run_stages(["evaluate", "report"], folder)
+    run_stages(["evaluate", "card"], folder)
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "models/MODEL_CARD.md").read_text(), re.DOTALL)
     command = [sys.executable, "-I", "-W", "error", "-c", code + SNIPPET]
     done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
