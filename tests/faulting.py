@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
-import yaml
 from conftest import ROOT
 
 from stages import runtime
+from stages.params import parse
 
 LIMIT_S = 30  # no case may take longer
 LIMIT_GIB = 2.0  # or more memory
@@ -112,7 +112,7 @@ def stage_here(name: str, folder: Path) -> Done:
 
 
 def locked(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    lock = parse((folder / "dvc.lock").read_text())["stages"]
     return {name: [(out["path"], out["md5"]) for out in entry["outs"]] for name, entry in lock.items()}
 
 

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from archives import FILES, LIMITS, folder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from stages.fetch.extract import unpack
 from stages.fetch.layout import Layout
 from stages.fetch.schema import SplitParams
 from stages.files import InputError
+from stages.params import parse
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ["cat", "dog"]
@@ -135,7 +135,7 @@ def test_listing_that_is_not_the_pinned_one_is_not_believed(tmp_path, content):
 @pytest.mark.parametrize("study", LISTED, ids=lambda at: at.name)
 def test_listing_beside_a_study_is_the_one_that_it_pins(study):
     text = (study / "files.sha256").read_text()
-    pinned = yaml.safe_load((study / "params.yaml").read_text())["fetch"]["tree_digest"]
+    pinned = parse((study / "params.yaml").read_text())["fetch"]["tree_digest"]
     assert hashlib.sha256(text.encode()).hexdigest() == pinned
     assert tree.digest({path: sha for sha, path in (line.split("  ", 1) for line in text.splitlines())}) == pinned
 

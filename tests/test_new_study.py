@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from archives import FILES, folder, zipped
 from serving import serving
 
@@ -16,6 +15,7 @@ from commands import new_study
 from stages.fetch import __main__ as fetch
 from stages.fetch import tree
 from stages.files import InputError
+from stages.params import parse
 
 ROOT = Path(__file__).parent.parent
 FLAT = {f"{label}/{number}.jpg": f"{label} {number}".encode() * 9 for label in ("cat", "dog") for number in range(10)}
@@ -52,7 +52,7 @@ def refusal(*words: str) -> str:
 
 
 def params(name: str) -> dict:
-    return yaml.safe_load(Path(f"studies/{name}/params.yaml").read_text())
+    return parse(Path(f"studies/{name}/params.yaml").read_text())
 
 
 @pytest.mark.parametrize("make", [folder, zipped], ids=["folder", "zip"])
@@ -84,7 +84,7 @@ def test_new_study_can_be_fetched_as_it_is(root, files, monkeypatch):
     call("mine", str(root.parent / "own"))
     monkeypatch.chdir(root / "studies" / "mine")
     fetch.main()
-    assert tree.tree_digest("data/raw") == yaml.safe_load(Path("params.yaml").read_text())["fetch"]["tree_digest"]
+    assert tree.tree_digest("data/raw") == parse(Path("params.yaml").read_text())["fetch"]["tree_digest"]
     assert tree.listing(tree.hashes_of("data/raw")) == Path("files.sha256").read_text()
 
 
@@ -113,7 +113,7 @@ def test_test_set_is_made_where_there_is_none(root):
 def test_everything_else_is_as_in_the_root(root):
     folder(root.parent / "own", FILES)
     call("mine", "../own")
-    mine, template = params("mine"), yaml.safe_load((root / "params.yaml").read_text())
+    mine, template = params("mine"), parse((root / "params.yaml").read_text())
     for values in (mine, template):
         for key in ("root", "classes"):
             del values[key]

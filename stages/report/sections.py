@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from stages.files import InputError
+from stages.params import written
 from stages.report import page
 
 # What a name in metrics/test.json is called on the page, in the order of the table.
@@ -73,7 +73,7 @@ def remake(values: dict[str, Any], digests: dict[str, str]) -> str:
         page.paragraph("In the study's folder, at the commit that holds these figures; the same bits come out:"),
         page.listing("dvc repro", "the pipeline"),
         page.table("SHA-256 of what went in and what came out", ["", "digest"], [[*row] for row in digests.items()]),
-        page.listing(yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100), "params.yaml"),
+        page.listing(written(values, default_flow_style=None, width=100), "params.yaml"),
     )
 
 
