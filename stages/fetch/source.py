@@ -70,7 +70,11 @@ def find(params: FetchParams) -> Source:
             "fetch.archive.location is null: expected the path or http(s) URL of a zip, tar or folder; set it, "
             f"or the environment variable {VARIABLE}"
         )
-    key = "fetch.archive.location" if params.archive.location else f"fetch.archive.location is null, set {VARIABLE}: it"
+    key = (
+        "fetch.archive.location"
+        if params.archive.location
+        else f"the place of these images ({VARIABLE} may name another)"
+    )
     return locate(location, most, key)
 
 
@@ -79,13 +83,13 @@ def remember(location: Path, digest: str) -> None:
 
     Unlike a file beside params.yaml, an experiment in a temporary workspace finds it too.
     """
-    atomic_write(_memory(digest), f"{location}\n")
+    atomic_write(_memory(digest), os.fsencode(location))
 
 
 def remembered(digest: str | None) -> str | None:
     """Return where images of that tree digest were on this machine; None where that was not kept."""
     try:
-        return _memory(digest).read_text(encoding="utf-8").rstrip("\n") if digest else None
+        return os.fsdecode(_memory(digest).read_bytes()) if digest else None
     except FileNotFoundError:
         return None
 
