@@ -81,16 +81,19 @@ def data(manifest: pd.DataFrame, classes: list[str]) -> str:
     """Return the section on the images: how many, by split and class."""
     used = manifest[manifest["status"] == "ok"]
     rows = []
-    for split in ("Training", "Testing"):
+    given = ["Validation"] * bool((used["split"] == "Validation").any())
+    for split in ("Training", *given, "Testing"):
         counts = used[used["split"] == split]["label"].value_counts()
         rows.append([split, *(int(counts.get(name, 0)) for name in classes), int(counts.sum())])
     left_out = len(manifest) - len(used)
+    copies = int(((used["split"] == "Validation") & (used["twin_in_training"] == 1)).sum())
     return page.section(
         "The data",
         page.table("Images by split and class", ["", *classes, "all"], rows),
         page.paragraph(
             f"{left_out} files could not be decoded and were left out." if left_out else "Every file could be decoded."
         ),
+        *[page.paragraph(f"{copies} of the validation images have a copy in Training.") for _ in given],
     )
 
 
