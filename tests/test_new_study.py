@@ -175,7 +175,7 @@ def test_images_that_were_moved_are_asked_for(root, monkeypatch):
     fetch.main()
     monkeypatch.delenv("BRAINMRI_SOURCE")
     shutil.rmtree(root.parent / "cache")
-    with pytest.raises(InputError, match="location is null: expected .* BRAINMRI_SOURCE"):
+    with pytest.raises(InputError, match=r"location is null: expected .* BRAINMRI_SOURCE"):
         fetch.main()
 
 
@@ -245,7 +245,7 @@ def test_what_git_refuses_is_one_line(root, monkeypatch):
     folder(root.parent / "own", FILES)
     git(root, "init")
     (root / ".git/index.lock").touch()
-    with pytest.raises(InputError, match="studies/mine is made, but Git does not take it: .*index.lock"):
+    with pytest.raises(InputError, match=r"studies/mine is made, but Git does not take it: .*index.lock"):
         call("mine", "../own")
 
 
