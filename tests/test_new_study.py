@@ -186,7 +186,7 @@ def test_links_are_followed_and_those_that_lead_out_are_told(root, capsys):
         (own / name).parent.mkdir(parents=True, exist_ok=True)
         (own / name).symlink_to(pool / name)
     call("mine", "../own")
-    assert "12 links lead out of it, as 0.jpg does: what they lead to is taken." in capsys.readouterr().out
+    assert "Links that lead out of it: 12, as 0.jpg; what they lead to is taken." in capsys.readouterr().out
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
     assert params("mine")["fetch"]["tree_digest"] == tree.digest(hashes)
 

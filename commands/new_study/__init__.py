@@ -118,7 +118,7 @@ def said(local: Path | None) -> str:
     if local is None:
         return ""
     out = list(leading_out(local)) if local.is_dir() else []
-    links = f"{len(out):,} links lead out of it, as {out[0].name} does: what they lead to is taken.\n" if out else ""
+    links = f"Links that lead out of it: {len(out):,}, as {out[0].name}; what they lead to is taken.\n" if out else ""
     return (
         f"params.yaml names no path: this machine remembers {local}. Elsewhere, or when it has moved, set "
         f"{source.VARIABLE}.\n{links}"
