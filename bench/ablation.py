@@ -26,7 +26,6 @@ import stages  # noqa: I001, F401  it pins the instruction set before torch is l
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from PIL import Image
 
 from stages import runtime
@@ -38,6 +37,7 @@ from stages.train import order
 from stages.train.checkpoint import Nowhere
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
+from stages.params import parse
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,7 +92,7 @@ def arguments() -> argparse.Namespace:
 
 def params(args: argparse.Namespace, change: dict[str, Any], seed: int) -> Params:
     """Return the study's parameters at another size, with a change, whose keys may be dotted."""
-    study = yaml.safe_load((args.study / "params.yaml").read_text())
+    study = parse((args.study / "params.yaml").read_text())
     values = {key: study[key] for key in Params.model_fields}
     values |= {"seed": seed} | {name: getattr(args, name) for name in ("epochs", "batch_size", "precision", "threads")}
     for key, value in change.items():
@@ -136,7 +136,7 @@ def differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 def arrays(study: Path) -> tuple[Images, Images]:
     """Return the study's training and validation images."""
     index = pd.read_csv(study / "data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
-    classes = yaml.safe_load((study / "params.yaml").read_text())["classes"]
+    classes = parse((study / "params.yaml").read_text())["classes"]
     found = []
     for name in ("train", "val"):
         labels = index.loc[index["array"] == name, "label"].map(classes.index)

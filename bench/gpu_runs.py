@@ -23,7 +23,6 @@ import stages  # noqa: I001, F401  it pins the instruction set before torch is l
 
 import pandas as pd
 import torch
-import yaml
 
 from ablation import arrays
 from stages import params, runtime
@@ -35,6 +34,7 @@ from stages.shell.errors import InputError
 from stages.train.checkpoint import Progress, Store, every_steps, fingerprint
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
+from stages.params import parse, written
 
 ROOT = Path(__file__).parent.parent
 CODE = sorted((ROOT / "stages").rglob("*.py"))
@@ -64,10 +64,10 @@ def hardware(device: str) -> str:
 def recipe(args: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters of the study: those of its params.yaml with what was asked for."""
     name = "params.yaml" if args.source == "phantom" else "studies/nickparvar/params.yaml"
-    values: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    values: dict[str, Any] = parse((ROOT / name).read_text())
     change(values, root=str(ROOT), device=args.device, precision=args.precision, image_size=args.size)
     change(values, epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, **{"train.size_schedule": []})
-    change(values, **{key: yaml.safe_load(value) for key, _, value in (each.partition("=") for each in args.set)})
+    change(values, **{key: parse(value) for key, _, value in (each.partition("=") for each in args.set)})
     return values
 
 
@@ -91,7 +91,7 @@ def prepared(scratch: Path, args: argparse.Namespace) -> Path:
     made_of = fingerprint([values, str(source.resolve()), listing(source)], inputs, CODE, hardware(args.device))
     folder = scratch / made_of[:16] / "base"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    (folder / "params.yaml").write_text(written(values))
     shutil.copy(ROOT / "studies/nickparvar/files.sha256", folder)
     passed(BEFORE, folder, args)
     return folder
@@ -149,9 +149,9 @@ def copied(base: Path, folder: Path, **values: Any) -> Path:
     half = emptied(folder.with_name(f"{folder.name}.part"))
     shutil.copytree(base, half, ignore=shutil.ignore_patterns("raw", "seconds.json"))
     (half / "data/raw").symlink_to(base / "data/raw")
-    chosen = yaml.safe_load((half / "params.yaml").read_text())
+    chosen = parse((half / "params.yaml").read_text())
     change(chosen, **values)
-    (half / "params.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False))
+    (half / "params.yaml").write_text(written(chosen))
     return half.rename(folder)
 
 

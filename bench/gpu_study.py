@@ -11,7 +11,7 @@ study        from the archive to the confusion matrix, under both protocols, onc
 Writes one JSON with the hardware in it, anew after every figure. What is in it is not measured again: the same command
 goes on where the last call ended, be it cut or stopped by --minutes, and other parts, batch sizes, kills and seeds are
 added. With --scratch prepared images and half-done trainings are kept for the next call too. Needs torch, torchvision,
-scikit-learn, pandas, matplotlib, safetensors, pydantic, pyyaml, pooch, tqdm; no DVC, no dvclive.
+scikit-learn, pandas, matplotlib, safetensors, pydantic, pyyaml, ruamel.yaml, pooch, tqdm; no DVC, no dvclive.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ import stages  # noqa: E402, F401, I001  it pins the instruction set before torc
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-import yaml  # noqa: E402
 
 from stages import params, runtime  # noqa: E402
 from stages.shell import provenance  # noqa: E402
@@ -32,6 +31,7 @@ from stages.backbone.inference import logits  # noqa: E402
 from stages.evaluate.predictor import predictor  # noqa: E402
 from stages.evaluate.schema import Params  # noqa: E402
 from stages.files import write_json  # noqa: E402
+from stages.params import parse, written  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -50,9 +50,9 @@ def arguments() -> argparse.Namespace:
 def study(folder: Path, args: argparse.Namespace) -> Path:
     """Make a study of phantoms up to its starting weights, which stand for trained ones."""
     folder.mkdir()
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = parse((ROOT / "params.yaml").read_text())
     values["image_size"], values["evaluate"]["mirror"] = args.size, args.mirror
-    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    (folder / "params.yaml").write_text(written(values))
     for stage in ("fetch", "verify", "prepare", "backbone"):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment, check=True)

@@ -28,7 +28,6 @@ import stages  # noqa: I001  it pins the instruction set before torch is loaded
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from torch.nn import functional as F
 
@@ -42,6 +41,7 @@ from stages.train import data, order
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 from stages.verify.decode import decode_grey
+from stages.params import parse
 
 ROOT = Path(__file__).parent.parent
 Steps = Iterator[None]  # each `next` is one training step
@@ -93,7 +93,7 @@ def listed(folder: Path, most: int) -> list[tuple[Path, int]]:
 
 def params(args: argparse.Namespace) -> Params:
     """Return a study's parameters with what was asked for; the step is the one that most of a run consists of."""
-    values = yaml.safe_load(args.params.read_text())
+    values = parse(args.params.read_text())
     values = {key: values[key] for key in Params.model_fields}
     values |= {"batch_size": args.batch_size, "precision": args.precision, "device": args.device}
     # smaller images at first, or frozen weights, would make (b) less work than (c)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from stages.params import parse
 from stages.shell.errors import InputError
 
 
@@ -24,7 +23,7 @@ def read_json_if_there(path: Path) -> dict[str, Any]:
 
 def stages(data: bytes | str, name: str) -> dict[str, Any]:
     """Return the stages that a dvc.lock has: {stage: its command, dependencies, parameters and outputs}."""
-    found = _parsed(data, name, "YAML", yaml.safe_load).get("stages")
+    found = _parsed(data, name, "YAML", parse).get("stages")
     if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
         raise InputError(f"{name} has no stages: expected what `dvc repro` writes; take it from Git, or run that")
     return found
@@ -33,9 +32,8 @@ def stages(data: bytes | str, name: str) -> dict[str, Any]:
 def _parsed(data: bytes | str, name: str, kind: str, parse: Callable[[bytes | str], Any]) -> dict[str, Any]:
     try:
         found = parse(data)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else getattr(error, "lineno", None)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", None)
         raise InputError(
             f"{name} is no {kind}{f' (line {line})' if line else ''}: is it in the middle of a merge? "
             "Finish that, or take the whole file from Git, then run `dvc repro`"

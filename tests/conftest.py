@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from reliability import Reliability
 
 import stages  # noqa: F401
+from stages.params import parse, written
 
 ROOT = Path(__file__).parent.parent
-STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+STAGES = list(parse((ROOT / "dvc.yaml").read_text())["stages"])
 
 # Small enough for a stage to take a few seconds; every other key as the default study has it.
 TINY = {
@@ -56,7 +56,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def set_params(folder: Path, **changes: Any) -> None:
     """Change keys of a study's params.yaml; dots lead into groups (`{"train.ema_decay": 0}`)."""
     path = folder / "params.yaml"
-    values = yaml.safe_load(path.read_text())
+    values = parse(path.read_text())
     for key, value in changes.items():
         group = values
         *outer, last = key.split(".")
@@ -64,7 +64,7 @@ def set_params(folder: Path, **changes: Any) -> None:
             group = group[name]
         assert last in group, f"no key {key} in params.yaml"
         group[last] = value
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    path.write_text(written(values))
 
 
 def run_stage(

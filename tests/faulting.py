@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
-import yaml
 from conftest import ROOT
 
+from stages.params import parse
 from stages.shell import running
 
 LIMIT_S = 30  # no case may take longer
@@ -112,7 +112,7 @@ def stage_here(name: str, folder: Path) -> Done:
 
 
 def locked(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    lock = parse((folder / "dvc.lock").read_text())["stages"]
     return {name: [(out["path"], out["md5"]) for out in entry["outs"]] for name, entry in lock.items()}
 
 

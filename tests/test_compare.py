@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from commands import compare
 from commands.__main__ import main
@@ -76,7 +75,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             path.parent.mkdir(parents=True)
             path.write_bytes(data)
         lock = {"stages": {"evaluate": {"outs": [{"path": compare.PREDICTIONS, "md5": digest}]}}}
-        (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
+        (tmp_path / "dvc.lock").write_text(json.dumps(lock))
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
         subprocess.run(["git", "add", "dvc.lock"], check=True)
         subprocess.run(["git", *identity, "commit", "-qm", name], check=True)

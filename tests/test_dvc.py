@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT, STAGES, TINY, copy_repository, dvc_environment, set_params
 
 from commands import dvc_project
 from stages.files import read_figures
+from stages.params import parse
 
 
 def sh(folder: Path, *words: str) -> str:
@@ -44,7 +44,7 @@ def test_nothing_to_do_runs_nothing_and_leaves_git_clean(clone: Path):
 
 
 def test_log_of_a_stage_names_its_outputs_with_the_hashes_of_the_lock_file(clone: Path):
-    for stage, entry in yaml.safe_load((clone / "dvc.lock").read_text())["stages"].items():
+    for stage, entry in parse((clone / "dvc.lock").read_text())["stages"].items():
         log = json.loads((clone / f"logs/{stage}.json").read_text())
         assert log["outputs"] == {out["path"]: out["md5"] for out in entry["outs"]}, stage
         assert log["packages"]["torch"] and log["cpu"] and log["pins"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"

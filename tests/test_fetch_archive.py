@@ -19,6 +19,7 @@ from archives import FILES, LIMITS, folder, special_tar, special_zip, tarred, zi
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stages.fetch import tree
 from stages.fetch.archive import members
 from stages.fetch.extract import unpack
 from stages.shell.errors import InputError
@@ -161,10 +162,46 @@ def test_special_zip_members_are_refused(tmp_path, kind, said):
     ],
     ids=["link to file", "link to folder", "pipe"],
 )
-def test_special_files_in_a_folder_are_refused(tmp_path, make, said):
+def test_special_files_in_a_folder_that_an_archive_became_are_refused(tmp_path, make, said):
     source = folder(tmp_path / "a", FILES)
     make(source / "Training" / "cat" / "x.jpg")
     assert said in refusal(source)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["files", "folders"])
+def test_links_in_a_persons_own_folder_are_followed(tmp_path, whole):
+    pool, source = folder(tmp_path / "pool", FILES), tmp_path / "own"
+    for name in dict.fromkeys(Path(name).parent for name in FILES) if whole else map(Path, FILES):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).symlink_to(pool / name)
+    hashes = unpack(source, tmp_path / "out", ["cat", "dog"], None, LIMITS, "source", links=True)
+    assert hashes == tree.hashes_of(pool)
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda at: at.symlink_to("nowhere.jpg"), "link 'Training/cat/x' -> 'nowhere.jpg' leads nowhere"),
+        (lambda at: at.symlink_to("x"), "link 'Training/cat/x' -> 'x' leads nowhere"),
+        (lambda at: at.symlink_to("../1.jpg/a"), "leads nowhere"),
+        (lambda at: at.symlink_to(".."), "link 'Training/cat/x' -> '..' leads to a folder around it"),
+        (lambda at: at.symlink_to("/dev/zero"), "is a device"),
+        (os.mkfifo, "is a pipe"),
+    ],
+    ids=["nowhere", "itself", "no folder", "a loop", "a device", "a pipe"],
+)
+def test_links_that_lead_to_no_file_are_named(tmp_path, make, said):
+    source = folder(tmp_path / "a", FILES)
+    make(source / "Training" / "cat" / "x")
+    with pytest.raises(InputError) as caught:
+        unpack(source, tmp_path / "out", ["cat", "dog"], None, LIMITS, "source", links=True)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_backslashes_in_a_zip_are_refused_with_the_way_out(tmp_path):
+    source = zipped(tmp_path / "a.zip", {name.replace("/", "\\"): data for name, data in FILES.items()})
+    assert "has a backslash; `unzip` the archive, which mends that, and give the folder" in refusal(source)
 
 
 @pytest.mark.fault("a hostile archive")

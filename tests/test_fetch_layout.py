@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from archives import FILES, LIMITS, folder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from stages.fetch import split, tree
 from stages.fetch.extract import unpack
 from stages.fetch.layout import Layout
 from stages.fetch.schema import SplitParams
+from stages.params import parse
 from stages.shell.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -54,10 +54,19 @@ BAD = {
     ),
     "misspelt class": (lambda n: [m.replace("dog", "Dog") for m in n], "'Training/Dog' is no known class"),
     "class missing in one split": (lambda n: [m for m in n if "Testing/dog" not in m], "no file in Testing/dog"),
-    "split missing": (lambda n: [m for m in n if "Testing" not in m], "no file in Testing/cat"),
-    "other split names": (
-        lambda n: [m.replace("Training", "train").replace("Testing", "test") for m in n],
-        "'test', 'train'",
+    "split missing": (lambda n: [m for m in n if "Testing" not in m], "it has Training but no Testing; add a folder"),
+    "class missing in validation": (lambda n: [*n, "val/cat/1.jpg"], "no file in Validation/dog; every class"),
+    "one split inside the other": (
+        lambda n: [m.replace("Testing", "Training/Testing") for m in n],
+        "'Training/Testing/cat' is a folder for Testing inside one for Training; expected them side by side",
+    ),
+    "one split by two names": (
+        lambda n: [*n, "train/cat/1.jpg"],
+        "'Training/cat' and 'train/cat' are both Training/cat; expected one folder",
+    ),
+    "half of a class doubled": (
+        lambda n: [*n, "Training/cat/cat/9.jpg"],
+        "'Training/cat' and 'Training/cat/cat' are both Training/cat",
     ),
     "too deep": (lambda n: ["a/b/" + m for m in n], "no Training and Testing in it (folders found: 'a')"),
     "folder in a class": (lambda n: [*n, "Training/cat/more/1.jpg"], "folder inside a class"),
@@ -74,6 +83,46 @@ def test_wrong_layout_is_one_line(case):
         place(spoil(list(FILES)))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("top", ["", "x/", "x/x/"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "test", "val"),
+        ("TRAINING", "Testing", "VALID"),
+        ("Train", "TEST", "validation"),
+        ("training", "Test", ""),
+    ],
+    ids=" ".join,
+)
+def test_splits_are_known_by_the_names_that_people_give_them(top, names):
+    theirs = [top + m.replace("Training", names[0]).replace("Testing", names[1]) for m in FILES]
+    ours = list(FILES)
+    if names[2]:
+        theirs += [f"{top}{names[2]}/{label}/1.jpg" for label in CLASSES]
+        ours += [f"Validation/{label}/1.jpg" for label in CLASSES]
+    assert place(theirs) == ours
+
+
+@pytest.mark.parametrize(
+    "double",
+    [
+        lambda m: m.replace("Training", "Training/Training").replace("Testing", "Testing/Testing"),
+        lambda m: m.replace("Training", "Training/Training"),
+        lambda m: m.replace("Training", "train/Training/TRAIN").replace("Testing", "Testing/test"),
+        lambda m: m.replace("cat", "cat/cat").replace("dog", "dog/dog/dog"),
+        lambda m: f"a/a/a/{m}",
+    ],
+    ids=["both splits", "one split", "by other names", "classes", "around"],
+)
+def test_doubled_folders_are_seen_through(double):
+    assert place([double(name) for name in FILES]) == list(FILES)
+
+
+def test_a_class_may_be_called_as_splits_are():
+    layout = Layout(["test", "val"], True, "source")
+    assert [layout.place(("Training", label, "1.jpg")).label for label in ("test", "val")] == ["test", "val"]
 
 
 BAD_FLAT = {
@@ -135,7 +184,7 @@ def test_listing_that_is_not_the_pinned_one_is_not_believed(tmp_path, content):
 @pytest.mark.parametrize("study", LISTED, ids=lambda at: at.name)
 def test_listing_beside_a_study_is_the_one_that_it_pins(study):
     text = (study / "files.sha256").read_text()
-    pinned = yaml.safe_load((study / "params.yaml").read_text())["fetch"]["tree_digest"]
+    pinned = parse((study / "params.yaml").read_text())["fetch"]["tree_digest"]
     assert hashlib.sha256(text.encode()).hexdigest() == pinned
     assert tree.digest({path: sha for sha, path in (line.split("  ", 1) for line in text.splitlines())}) == pinned
 

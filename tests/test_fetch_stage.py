@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from archives import FILES, LIMITS, folder, tarred, zipped
 from serving import serving
 
 from stages.fetch import __main__ as stage
 from stages.fetch import download, source, tree
 from stages.fetch.schema import FetchParams
-from stages.params import load
+from stages.params import load, parse, written
 from stages.shell.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -40,11 +39,11 @@ def study(tmp_path, monkeypatch):
 
 
 def write_params(location: object = "../source.zip", tree_digest: object = DIGEST, **fetch: object) -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = parse((ROOT / "params.yaml").read_text())
     values["classes"] = ["cat", "dog"]
     values["fetch"] |= {"source": "archive", "archive": {"location": location}, "tree_digest": tree_digest}
     values["fetch"] |= {"limits": LIMITS.model_dump()} | fetch
-    Path("params.yaml").write_text(yaml.safe_dump(values))
+    Path("params.yaml").write_text(written(values))
 
 
 def run(limit_bytes: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -224,11 +223,11 @@ def test_url_of_other_bytes_is_one_line(study):
 
 
 def test_phantoms_ignore_the_source_variable_and_say_so(study, capsys, monkeypatch):
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = parse((ROOT / "params.yaml").read_text())
     values["classes"] = ["glioma", "notumor"]
     values["fetch"]["phantom"] |= {"train_per_class": 3, "test_per_class": 2, "min_side": 48, "max_side": 60}
     values["fetch"]["phantom"]["copies"] = {"byte": 0, "recoded": 0, "contrast": 0, "mirrored": 0}
-    Path("params.yaml").write_text(yaml.safe_dump(values))
+    Path("params.yaml").write_text(written(values))
     monkeypatch.setenv("BRAINMRI_SOURCE", "/nowhere")
     monkeypatch.setenv("BRAINMRI_WORKERS", "1")
     stage.main()
@@ -236,7 +235,7 @@ def test_phantoms_ignore_the_source_variable_and_say_so(study, capsys, monkeypat
     assert "BRAINMRI_SOURCE is ignored" in said
     assert "10 files" in said
     values["fetch"]["tree_digest"] = "0" * 64
-    Path("params.yaml").write_text(yaml.safe_dump(values))
+    Path("params.yaml").write_text(written(values))
     with pytest.raises(InputError, match="what was drawn is not what"):
         stage.main()
 
@@ -291,8 +290,8 @@ def test_wrong_parameter_is_one_line_with_its_key(study, key, value):
     ids=repr,
 )
 def test_wrong_classes_are_one_line(study, classes):
-    values = yaml.safe_load(Path("params.yaml").read_text()) | {"classes": classes}
-    Path("params.yaml").write_text(yaml.safe_dump(values))
+    values = parse(Path("params.yaml").read_text()) | {"classes": classes}
+    Path("params.yaml").write_text(written(values))
     assert "classes" in refusal()
 
 

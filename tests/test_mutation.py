@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import copy_repository
 
 import stages  # noqa: F401
+from stages.params import parse, written
 
 ROOT = Path(__file__).parent.parent
-DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DECLARED = parse((ROOT / "dvc.yaml").read_text())["stages"]
 PAGE = ROOT / "docs/what-reruns.md"
 KEYS = list(dict.fromkeys(key for stage in DECLARED.values() for key in stage["params"]))
 DEPS = list(dict.fromkeys(dep for stage in DECLARED.values() for dep in stage["deps"]))
@@ -81,7 +81,7 @@ def runs_again(folder: Path, what: str) -> list[str]:
 def with_param(folder: Path, key: str) -> list[str]:
     path = folder / "params.yaml"
     before = path.read_text()
-    path.write_text(yaml.safe_dump(yaml.safe_load(before) | {key: "another value"}))
+    path.write_text(written(parse(before) | {key: "another value"}))
     try:
         return runs_again(folder, key)
     finally:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
+import shlex
 import shutil
+import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 from archives import FILES, folder, zipped
+from dvc.utils.hydra import apply_overrides
 from serving import serving
 
 from commands import new_study
 from stages.fetch import __main__ as fetch
 from stages.fetch import tree
+from stages.params import load, parse, written
+from stages.report.schema import Params
 from stages.shell.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 FLAT = {f"{label}/{number}.jpg": f"{label} {number}".encode() * 9 for label in ("cat", "dog") for number in range(10)}
+# what Git has of a new study: its own, and what makes it a DVC project
+KEPT = {"params.yaml", "dvc.yaml", ".gitignore", "files.sha256", ".dvcignore", ".dvc/config", ".dvc/.gitignore"}
+KEPT |= {f".dvc/plots/{path.name}" for path in (ROOT / ".dvc/plots").iterdir()}
 
 
 @pytest.fixture
@@ -26,8 +36,10 @@ def root(tmp_path, monkeypatch):
     """Stand in something like a clone, with ../own beside it."""
     clone = tmp_path / "clone"
     (clone / "stages" / "fetch").mkdir(parents=True)
-    for name in ("params.yaml", "dvc.yaml"):
+    for name in ("params.yaml", "dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, clone / name)
+    shutil.copytree(ROOT / ".dvc/plots", clone / ".dvc/plots")
+    shutil.copy(ROOT / ".dvc/.gitignore", clone / ".dvc")
     monkeypatch.setenv("BRAINMRI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("BRAINMRI_SOURCE", raising=False)
@@ -52,7 +64,7 @@ def refusal(*words: str) -> str:
 
 
 def params(name: str) -> dict:
-    return yaml.safe_load(Path(f"studies/{name}/params.yaml").read_text())
+    return parse(Path(f"studies/{name}/params.yaml").read_text())
 
 
 @pytest.mark.parametrize("make", [folder, zipped], ids=["folder", "zip"])
@@ -63,7 +75,6 @@ def test_given_split_is_kept(root, capsys, make):
     assert values["root"] == "../.."
     assert values["classes"] == ["cat", "dog"]
     assert values["fetch"]["source"] == "archive"
-    assert values["fetch"]["archive"]["location"] == str(root.parent / "own")
     assert values["fetch"]["split"] is None
     assert values["verify"]["expected"] == {split: {"cat": 3, "dog": 3} for split in ("Training", "Testing")}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
@@ -84,7 +95,7 @@ def test_new_study_can_be_fetched_as_it_is(root, files, monkeypatch):
     call("mine", str(root.parent / "own"))
     monkeypatch.chdir(root / "studies" / "mine")
     fetch.main()
-    assert tree.tree_digest("data/raw") == yaml.safe_load(Path("params.yaml").read_text())["fetch"]["tree_digest"]
+    assert tree.tree_digest("data/raw") == parse(Path("params.yaml").read_text())["fetch"]["tree_digest"]
     assert tree.listing(tree.hashes_of("data/raw")) == Path("files.sha256").read_text()
 
 
@@ -95,11 +106,189 @@ def test_title_is_the_studys_own(root):
     assert title.startswith("mine:") and "phantom" not in title
 
 
-@pytest.mark.parametrize("halves", [("train", "test"), ("TRAINING", "TESTING"), ("Train", "Test")], ids=repr)
-def test_halves_of_a_split_by_another_name_are_told_how_to_be_called(root, halves):
-    files = {name.replace("Training", halves[0]).replace("Testing", halves[1]): data for name, data in FILES.items()}
+@pytest.mark.parametrize("names", [("train", "test", "val"), ("TRAINING", "TESTING", "Valid")], ids=repr)
+def test_splits_by_the_names_that_people_give_them_become_the_studys(root, names, monkeypatch, capsys):
+    files = {name.replace("Training", names[0]).replace("Testing", names[1]): data for name, data in FILES.items()}
+    files |= {f"{names[2]}/{label}/{n}.jpg": f"v {label} {n}".encode() for label in ("cat", "dog") for n in range(2)}
     folder(root.parent / "own", files)
-    assert "call the halves Training and Testing" in refusal("mine", "../own")
+    call("mine", "../own")
+    assert params("mine")["verify"]["expected"]["Validation"] == {"cat": 2, "dog": 2}
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "class  Training   Testing  Validation",
+        "cat           3         3           2",
+    ]
+    monkeypatch.chdir(root / "studies" / "mine")
+    fetch.main()
+    assert sorted(path.name for path in Path("data/raw").iterdir()) == ["Testing", "Training", "Validation"]
+    assert tree.listing(tree.hashes_of("data/raw")) == Path("files.sha256").read_text()
+
+
+def test_doubled_folders_are_seen_through(root):
+    files = {f"own/{name.replace('/', '/' + name.split('/')[0] + '/', 1)}": data for name, data in FILES.items()}
+    assert "Training/Training/cat" in next(iter(files))
+    folder(root.parent / "own", files)
+    call("mine", "../own")
+    assert params("mine")["classes"] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("make", [folder, zipped], ids=["folder", "zip"])
+@pytest.mark.parametrize("empty", ["Training/bird", "Testing/bird", "val/cat"])
+def test_an_empty_class_folder_is_named(root, make, empty):
+    source = make(root.parent / "own", FILES)
+    if source.is_dir():
+        (source / empty).mkdir(parents=True)
+    else:
+        with zipfile.ZipFile(source, "a") as archive:
+            archive.mkdir(empty)
+    said = empty.replace("val", "Validation")
+    assert f"folder '{said}' has no image; put the images of that class there, or remove it" in refusal(
+        "mine", "../own"
+    )
+
+
+def test_a_class_folder_with_hidden_files_alone_is_named(root):
+    folder(root.parent / "own", FLAT | {"bird/.DS_Store": b"1"})
+    assert "folder 'bird' has no image" in refusal("mine", "../own")
+
+
+def test_no_path_of_this_machine_is_in_any_file_of_a_study_and_fetch_finds_the_images(root, monkeypatch, capsys):
+    folder(root.parent / "own", FILES)
+    call("mine", "../own")
+    study = root / "studies" / "mine"
+    assert [
+        path for path in study.rglob("*") if path.is_file() and str(root.parent).encode() in path.read_bytes()
+    ] == []
+    assert params("mine")["fetch"]["archive"]["location"] is None
+    assert "this machine remembers " + str(root.parent / "own") in capsys.readouterr().out
+    workspace = root.parent / "elsewhere"  # as an experiment's is
+    shutil.copytree(study, workspace)
+    monkeypatch.chdir(workspace)
+    fetch.main()
+    assert tree.tree_digest("data/raw") == parse(Path("params.yaml").read_text())["fetch"]["tree_digest"]
+
+
+def test_images_that_were_moved_are_asked_for(root, monkeypatch):
+    own = folder(root.parent / "own", FILES)
+    call("mine", "../own")
+    own.rename(root.parent / "moved")
+    monkeypatch.chdir(root / "studies" / "mine")
+    with pytest.raises(
+        InputError, match=r"the place of these images \(BRAINMRI_SOURCE may name another\) is .*not there"
+    ):
+        fetch.main()
+    monkeypatch.setenv("BRAINMRI_SOURCE", str(root.parent / "moved"))
+    fetch.main()
+    monkeypatch.delenv("BRAINMRI_SOURCE")
+    shutil.rmtree(root.parent / "cache")
+    with pytest.raises(InputError, match=r"location is null: expected .* BRAINMRI_SOURCE"):
+        fetch.main()
+
+
+def test_links_are_followed_and_those_that_lead_out_are_told(root, capsys):
+    pool = folder(root.parent / "pool", FILES)
+    own = root.parent / "own"
+    for name in FILES:
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).symlink_to(pool / name)
+    call("mine", "../own")
+    assert "Links that lead out of it: 12, as 0.jpg; what they lead to is taken." in capsys.readouterr().out
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
+    assert params("mine")["fetch"]["tree_digest"] == tree.digest(hashes)
+
+
+def test_what_to_do_next_is_one_line_in_order(root, monkeypatch, capsys):
+    folder(root.parent / "own", FILES)
+    call("mine", "../own")
+    assert capsys.readouterr().out.endswith("then:\n  cd studies/mine && dvc repro\n"), "no Git, nothing to commit"
+    (root / "docs").mkdir()
+    monkeypatch.chdir(root / "docs")
+    git(root, "init")
+    call("other", str(root.parent / "own"))
+    line = 'git commit -m "Study other" -- ../studies/other && cd ../studies/other && dvc repro'
+    assert capsys.readouterr().out.endswith(f"then:\n  {line}\n")
+    git(root / "docs", *shlex.split(line)[1:6])
+    assert git(root, "status", "--porcelain", "studies/other") == ""
+
+
+def git(folder: Path, *words: str) -> str:
+    who = [word for name in ("name", "email") for word in ("-c", f"user.{name}=x")]
+    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_files_are_staged_so_that_git_knows_them(root):
+    folder(root.parent / "own", FILES)
+    git(root, "init")
+    call("mine", "../own")
+    staged = git(root, "diff", "--cached", "--name-only").split()
+    assert {f"studies/mine/{name}" for name in KEPT} == set(staged)
+
+
+def test_commit_takes_the_studys_files_and_nothing_else(root, monkeypatch, capsys):
+    folder(root.parent / "own", FILES)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "x")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "x")
+    git(root, "init")
+    git(root, "commit", "--allow-empty", "-m", "first")
+    git(root, "add", "dvc.yaml")
+    call("mine", "../own", "--commit")
+    committed = git(root, "show", "--name-only", "--format=%s").split()
+    assert committed[:2] == ["Study", "mine"]
+    assert set(committed[2:]) == {f"studies/mine/{name}" for name in KEPT}
+    left = git(root, "status", "--porcelain").splitlines()
+    assert left == ["A  dvc.yaml", "?? .dvc/", "?? .dvcignore", "?? params.yaml"]
+    assert capsys.readouterr().out.endswith("then:\n  cd studies/mine && dvc repro\n")
+
+
+def test_commit_without_git_is_one_line_and_no_study(root):
+    folder(root.parent / "own", FILES)
+    assert "--commit: " in refusal("mine", "../own", "--commit")
+
+
+def test_what_git_refuses_is_one_line(root, monkeypatch):
+    folder(root.parent / "own", FILES)
+    git(root, "init")
+    (root / ".git/index.lock").touch()
+    with pytest.raises(InputError, match=r"studies/mine is made, but Git does not take it: .*index.lock"):
+        call("mine", "../own")
+
+
+def rewritten_by_dvc(text: str, path: Path) -> str:
+    path.write_text(text)
+    apply_overrides(path, ["lr=1e-4"])
+    return path.read_text()
+
+
+FORMS = {
+    "as DVC writes it": rewritten_by_dvc,
+    "without comments": lambda text, _: written(parse(text), default_flow_style=False),
+    "in flow style": lambda text, _: json.dumps(parse(text)),
+    "in another order": lambda text, _: written(parse(text), sort_keys=True),
+    "by PyYAML": lambda text, _: yaml.safe_dump(parse(text)),
+    "lines of Windows": lambda text, _: text.replace("\n", "\r\n"),
+    "a mark at the start": lambda text, _: "\ufeff" + text,
+    "with a directive and an end": lambda text, _: f"%YAML 1.2\n---\n{text}...\n",
+    "with anchors": lambda text, _: text.replace("max_pixels: 5", "max_pixels: &most 5", 1).replace(
+        "expected: null", "expected: &none null"
+    ),
+    "with odd classes": lambda text, path: rewritten_by_dvc(text.replace("[glioma,", "['no', '1e5',"), path),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_root_params_are_taken_in_any_form(root, form):
+    folder(root.parent / "own", {f"{c}/{n}": f"{c}{n}".encode() for c in ("no", "yes", "1e5") for n in range(5)})
+    template = root / "params.yaml"
+    template.write_bytes(FORMS[form](template.read_text(), root.parent / "params.yaml").encode())
+    call("mine", "../own")
+    mine, roots = params("mine"), parse(template.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    assert mine["classes"] == ["1e5", "no", "yes"] and mine["root"] == "../.."
+    assert {key: mine[key] for key in ("lr", "train", "augment", "prepare")} == {
+        key: roots[key] for key in ("lr", "train", "augment", "prepare")
+    }
+    text = Path("studies/mine/params.yaml").read_text()
+    assert yaml.safe_load(text)["classes"] == mine["classes"], "read otherwise by YAML 1.1"
+    assert text.count("# A study of your own") == 1 and "The default study" not in text
 
 
 def test_test_set_is_made_where_there_is_none(root):
@@ -113,7 +302,7 @@ def test_test_set_is_made_where_there_is_none(root):
 def test_everything_else_is_as_in_the_root(root):
     folder(root.parent / "own", FILES)
     call("mine", "../own")
-    mine, template = params("mine"), yaml.safe_load((root / "params.yaml").read_text())
+    mine, template = params("mine"), parse((root / "params.yaml").read_text())
     for values in (mine, template):
         for key in ("root", "classes"):
             del values[key]
@@ -124,7 +313,7 @@ def test_everything_else_is_as_in_the_root(root):
     assert mine == template
     study = root / "studies" / "mine"
     assert (study / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
-    assert {path.name for path in study.iterdir()} == {"params.yaml", "dvc.yaml", ".gitignore", "files.sha256"}
+    assert {path.relative_to(study).as_posix() for path in study.rglob("*") if path.is_file()} == KEPT
     for kept in ("/data/", "/models/*", "/logs/", "/report/"):
         assert kept in (study / ".gitignore").read_text().splitlines()
     comments = [line.split("#", 1)[1] for line in (root / "params.yaml").read_text().splitlines()[1:] if "#" in line]
@@ -132,12 +321,28 @@ def test_everything_else_is_as_in_the_root(root):
     assert [comment for comment in comments if comment not in text] == []
 
 
-@pytest.mark.parametrize("names", [("no", "yes"), ("0", "1"), ("1e3", "null"), ("Gliome É", "on")], ids=repr)
+ODD_NAMES = [
+    ("no", "yes"),
+    ("0", "1"),
+    ("1e3", "null"),
+    ("Gliome É", "on"),
+    ("012", "0o12"),
+    ("2001-01-01", "1_0"),
+    ("y", "N"),
+]
+
+
+@pytest.mark.parametrize("names", ODD_NAMES, ids=repr)
 def test_class_names_that_yaml_takes_for_something_else_stay_text(root, names):
     folder(root.parent / "own", {f"{label}/{n}.jpg": f"{label}{n}".encode() for label in names for n in range(5)})
     call("mine", "../own")
-    assert params("mine")["classes"] == sorted(names)
-    assert set(params("mine")["verify"]["expected"]["Testing"]) == set(names)
+    path = Path("studies/mine/params.yaml")
+    for read in (yaml.safe_load, parse):
+        assert read(path.read_text())["classes"] == sorted(names)
+        assert set(read(path.read_text())["verify"]["expected"]["Testing"]) == set(names)
+    apply_overrides(path, ["lr=1e-4"])  # what `dvc exp run -S` does: quotes are dropped
+    assert load(Params, path).classes == sorted(names)
+    assert load(Params, path).lr == 1e-4
 
 
 def test_url_is_a_source_too(root):
@@ -169,7 +374,10 @@ BAD_SOURCES = {
         {"Training/cat/1": b"1", "Training/dog/1": b"2", "Testing/cat/1": b"3"},
         "no file in Testing/dog",
     ),
-    "split without the other": ({"Training/cat/1": b"1", "Training/dog/1": b"2"}, "no file in Testing/cat"),
+    "split without the other": (
+        {"Training/cat/1": b"1", "Training/dog/1": b"2"},
+        "it has Training but no Testing; add a folder Testing",
+    ),
     "same class twice": ({"cat/1": b"1", "Cat/1": b"2"}, "differ only in case"),
 }
 

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT, STAGES
 
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+from stages.params import parse, written
+
+PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]
 
 # Run as `python -m` would; then name every file of ours that was loaded, also those imported inside functions.
 RUN_AND_TELL = """
@@ -39,10 +40,10 @@ def only_declared(stage: str, study: Path, folder: Path) -> tuple[Path, Path]:
     for dep in PIPELINE[stage]["deps"]:
         ours = dep.removeprefix("${root}/")
         copy(*((ROOT / ours, code / ours) if ours != dep else (study / dep, bare / dep)))
-    values = yaml.safe_load((study / "params.yaml").read_text())
+    values = parse((study / "params.yaml").read_text())
     bare.mkdir(exist_ok=True)
     declared = {key: values[key] for key in PIPELINE[stage]["params"]}
-    (bare / "params.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))
+    (bare / "params.yaml").write_text(written(declared))
     return code, bare
 
 

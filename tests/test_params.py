@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, run_stage, set_params
+from dvc.utils.serialize import dumps_yaml, loads_yaml
 
 from stages import params
 from stages.prepare.schema import Params as Prepare
@@ -29,9 +32,9 @@ def refusal(schema: type[params.Group], study: Path) -> str:
     return line
 
 
-def test_a_number_that_yaml_reads_as_a_string_is_coerced(study: Path):
+def test_a_number_in_quotes_is_coerced(study: Path):
     text = (study / "params.yaml").read_text()
-    (study / "params.yaml").write_text(text.replace("lr: 0.001", "lr: 1e-05"))
+    (study / "params.yaml").write_text(text.replace("lr: 0.001", "lr: '1e-05'"))
     assert params.load(Train, study / "params.yaml").lr == 1e-5
 
 
@@ -120,6 +123,12 @@ def test_a_precision_that_the_device_lacks_is_refused_without_a_dump_of_all_keys
         ("1: 2", "unknown key '1'"),
         ("\tlr: 1", "not plain YAML"),
         ("{" * 2000, "not plain YAML"),
+        ("lr: 1\nlr: 2", "found duplicate key"),
+        ("lr: !!bool x", "not plain YAML"),
+        ("lr: !!int ''", "not plain YAML"),
+        ("lr: !<", "not plain YAML"),
+        ("%YAML 3.0\n---\nlr: 1", "not plain YAML"),
+        ("1: &a 2\n3: &a 4", "unknown key '1'"),
     ],
 )
 def test_what_is_no_plain_mapping_is_refused_and_builds_nothing(study: Path, monkeypatch, text: str, expected: str):
@@ -152,3 +161,51 @@ def test_a_stage_prints_the_line_and_no_traceback(study: Path):
         "prepare: params.yaml: image_size = 'large': input should be a valid integer, "
         "unable to parse string as an integer"
     ]
+
+
+# Plain text that YAML 1.1 and YAML 1.2 read differently, or that either reads as something else than text.
+ODD = [
+    *("no", "yes", "on", "off", "y", "N", "null", "~", "true", "None", "1e5", "1e-5", "1e-05", "012", "08", "0o12"),
+    *("0x1F", "0b11", "1_000", "1:30", "190:20:30", "2001-01-01", ".inf", ".nan", "0", "1e3", "=", "<<", "-", ""),
+    *("# x", "a: b"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((text, text) for text in ("no", "yes", "on", "off", "No", "OFF", "y", "1:30", "190:20:30", "None")),
+        *((text, None) for text in ("null", "~", "")),
+        *((text, True) for text in ("true", "TRUE")),
+        *((text, 1e5) for text in ("1e5", "1E5", "100000.0", "1e+5")),
+        *((text, 1e-5) for text in ("1e-5", "1e-05", "0.1e-4")),
+        ("012", 12),
+        ("0o12", 10),
+        (".inf", float("inf")),
+        ("2001-01-01", datetime.date(2001, 1, 1)),
+        ("'0'", "0"),
+        ('"1e3"', "1e3"),
+    ],
+)
+def test_plain_text_is_read_in_the_dialect_in_which_dvc_writes_it(text: str, value: object):
+    (found,) = params.parse(f"[{text}]") or [None]
+    assert found == value and type(found) is type(value)
+    assert params.parse(f"{text}: 1") == {value: 1}
+    assert loads_yaml(f"key: {text}") == {"key": value}, "DVC itself reads something else"
+
+
+@pytest.mark.parametrize("text", ODD, ids=repr)
+def test_what_is_written_means_the_same_in_both_dialects(text: str):
+    values = {"classes": [text, "glioma"], "expected": {text: 1}, "value": text, "lr": 1e-05}
+    for style in (None, True, False):
+        out = params.written(values, default_flow_style=style)
+        assert params.parse(out) == yaml.safe_load(out) == values
+    rewritten = dumps_yaml(loads_yaml(out))
+    assert params.parse(rewritten) == values, "lost where DVC writes it anew"
+
+
+def test_a_learning_rate_as_dvc_writes_it_is_a_number(study: Path):
+    set_params(study, lr=1)
+    text = (study / "params.yaml").read_text()
+    (study / "params.yaml").write_text(text.replace("lr: 1\n", "lr: 1e-05\n"))
+    assert params.read(study / "params.yaml")["lr"] == 1e-5

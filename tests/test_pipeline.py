@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from commands.__main__ import main
-from stages.params import KEYS, load
+from stages.params import KEYS, load, parse
 from stages.shell.provenance import dvc_hash
 
 ROOT = Path(__file__).parent.parent
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = parse((ROOT / "dvc.yaml").read_text())["stages"]
 SHELL = "stages/shell/"  # all that a stage may import undeclared: it changes no bit (docs/design.md)
 STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/dvc.yaml"))]
 
@@ -41,7 +40,7 @@ def test_every_study_has_good_params_and_the_same_dvc_yaml(study):
     assert (study / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
     for stage in STAGES:
         load(schema(stage), study / "params.yaml")
-    values = yaml.safe_load((study / "params.yaml").read_text())
+    values = parse((study / "params.yaml").read_text())
     assert set(values) == set(KEYS)
     assert (study / values["root"]).resolve() == ROOT
 
@@ -119,8 +118,8 @@ def test_readme_shows_the_figures_of_the_metrics():
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_lock_of_every_study_belongs_to_the_params_that_are_committed(study):
-    lock = yaml.safe_load((study / "dvc.lock").read_text())["stages"]
-    values = yaml.safe_load((study / "params.yaml").read_text())
+    lock = parse((study / "dvc.lock").read_text())["stages"]
+    values = parse((study / "params.yaml").read_text())
     assert list(lock) and set(lock) == set(STAGES)
     for stage, entry in lock.items():
         assert entry["params"]["params.yaml"] == {key: values[key] for key in STAGES[stage]["params"]}, stage
@@ -128,8 +127,8 @@ def test_lock_of_every_study_belongs_to_the_params_that_are_committed(study):
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_lock_of_every_study_belongs_to_the_code_that_is_committed(study):
-    lock = yaml.safe_load((study / "dvc.lock").read_text())["stages"]
-    root = f"{yaml.safe_load((study / 'params.yaml').read_text())['root']}/"
+    lock = parse((study / "dvc.lock").read_text())["stages"]
+    root = f"{parse((study / 'params.yaml').read_text())['root']}/"
     code = {dep["path"]: dep["md5"] for entry in lock.values() for dep in entry["deps"] if dep["path"].startswith(root)}
     behind = [path for path, md5 in code.items() if dvc_hash(study / path) != md5]
     assert code and behind == [], f"{study.name}/dvc.lock is behind: run `dvc repro` there"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT
 
 from stages.fetch.phantom import PhantomParams, plan, write
+from stages.params import parse
 from stages.verify.schema import Params
 from stages.verify.study import examine_study
 
-VALUES = yaml.safe_load((ROOT / "params.yaml").read_text())
+VALUES = parse((ROOT / "params.yaml").read_text())
 CALLED = {"byte": "byte", "recoded": "copy", "contrast": "copy", "mirrored": "mirrored"}  # in the manifest
 
 

@@ -318,3 +318,31 @@ def test_preparing_does_not_import_torch():
     code = "import stages.prepare.__main__, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+def given_validation() -> pd.DataFrame:
+    """A study whose Validation has a copy of a training image and one of a test image."""
+    table = plain()
+    extra = table[table["split"] == "Training"].groupby("label").head(4).copy()
+    extra = extra.assign(split="Validation", path=extra["path"].str.replace("Training", "Validation"))
+    extra.iloc[0, extra.columns.get_loc("twin_in_training")] = 1
+    extra.iloc[0, extra.columns.get_loc("twin_kind")] = "byte"
+    extra.iloc[1, extra.columns.get_loc("twin_in_testing")] = 1
+    return pd.concat([table, extra]).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+def test_a_given_validation_set_is_all_of_val_and_none_is_drawn(seed: int, fraction: float):
+    table = given_validation()
+    index = assign(table, published(fraction), seed, CLASSES)
+    for split, array in (("Training", "train"), ("Validation", "val"), ("Testing", "test")):
+        assert index[index["array"] == array]["path"].tolist() == table[table["split"] == split]["path"].tolist()
+    assert set(index.query("array == 'val'")["leaked"]) == {"none"}, "only test images are leaked"
+
+
+def test_leak_free_drops_what_has_a_copy_in_testing_from_a_given_validation_set_too():
+    table = given_validation()
+    index = assign(table, Split(protocol="leak_free", val_fraction=0.1), 0, CLASSES)
+    dropped = set(table.query("split == 'Validation'")["path"]) - set(index["path"])
+    assert dropped == set(table.query("split == 'Validation' and twin_in_testing == 1")["path"]) and len(dropped) == 1

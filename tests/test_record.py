@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from commands import record
 from commands.__main__ import main
+from stages.params import parse, written
 
 OUTPUTS = {"prepare": {"data/prepared": "1.dir"}, "train": {"models/model.safetensors": "2", "models/curves": "3.dir"}}
 HERE, THERE = {"cpu": "this one", "gpu": None}, {"cpu": "another", "gpu": None}
@@ -16,7 +16,7 @@ HERE, THERE = {"cpu": "this one", "gpu": None}, {"cpu": "another", "gpu": None}
 def write_lock(outputs: dict[str, dict[str, str]]) -> None:
     stages = {s: {"outs": [{"path": p, "md5": h} for p, h in hashes.items()]} for s, hashes in outputs.items()}
     stages["train"]["params"] = {"params.yaml": {"device": "cpu", "precision": "fp32", "threads": 2, "lr": 0.1}}
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    Path("dvc.lock").write_text(written({"stages": stages}))
 
 
 def write_log(stage: str, outputs: dict[str, str], environment: dict) -> None:
@@ -112,9 +112,9 @@ def test_what_a_merge_left_half_done_is_one_line_and_nothing_is_written(study: P
 
 
 def test_a_lock_file_of_the_first_stages_alone_is_recorded_as_far_as_it_goes(study: Path):
-    stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    stages = parse(Path("dvc.lock").read_text())["stages"]
     for partial in ({"prepare": stages["prepare"]}, {"prepare": stages["prepare"], "train": {"cmd": "true"}}):
-        Path("dvc.lock").write_text(yaml.safe_dump({"stages": partial}, sort_keys=False))
+        Path("dvc.lock").write_text(written({"stages": partial}))
         assert main(["record"]) == 0
         assert provenance()["outputs"]["prepare"] == OUTPUTS["prepare"]
         assert provenance()["environments"] == [HERE | {"stages": ["prepare"]}]

@@ -24,6 +24,7 @@ from commands import cause, clone, ending, low_bits, outputs
 from commands import replay as replaying
 from commands.__main__ import main
 from stages.backbone import network
+from stages.params import parse, written
 
 
 def git(folder: Path, *words: str) -> str:
@@ -109,15 +110,15 @@ def test_code_changed_without_running_it_is_named_even_where_the_output_is_the_s
 def test_a_parameter_and_a_command_changed_without_running_are_named_even_where_no_output_differs(tmp_path: Path):
     folder = scored(tmp_path / "one", 1)
     (folder / "make.py").write_text("open('out.txt', 'w').write('1')")
-    written = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]["make"]
+    written = parse((folder / "dvc.yaml").read_text())["stages"]["make"]
     stage = {key: written[key] for key in ("cmd", "deps", "params", "outs")}
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage}}))
+    (folder / "dvc.yaml").write_text(written({"stages": {"make": stage}}))
     committed(folder, "reads no parameter")
     change(folder, "params.yaml", "x: 2\n")
     status, out, _ = replay(folder)
     assert status == 2 and "make   out.txt" in out and "DIFFERS" not in out
     assert "changed without running make again: params.yaml: x\n" in out
-    change(folder, "dvc.yaml", yaml.safe_dump({"stages": {"make": stage | {"cmd": "python -B make.py"}}}))
+    change(folder, "dvc.yaml", written({"stages": {"make": stage | {"cmd": "python -B make.py"}}}))
     status, out, _ = replay(folder, "--stages", "make")
     assert status == 2 and "changed without running make again: params.yaml: x, dvc.yaml: cmd\n" in out
 
@@ -167,13 +168,13 @@ def chain(folder: Path) -> Path:
     repository(folder, "open('out.txt', 'w').write('1')")
     copy = "open(sys.argv[2], 'w').write(open(sys.argv[1]).read())"
     (folder / "copying.py").write_text(f"import os, sys\nif 'FAIL' in os.environ:\n    sys.exit('torn')\n{copy}\n")
-    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    stages = parse((folder / "dvc.yaml").read_text())["stages"]
     stages |= {
         "first": {"cmd": "python copying.py out.txt one.txt", "deps": ["copying.py", "out.txt"], "outs": ["one.txt"]}
     }
     stages |= {"second": {"cmd": "cp one.txt two.txt", "deps": ["one.txt"], "outs": ["two.txt"]}}
     stages |= {"apart": {"cmd": "cp copying.py three.txt", "deps": ["copying.py"], "outs": ["three.txt"]}}
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (folder / "dvc.yaml").write_text(written({"stages": stages}))
     return committed(folder, "chain")
 
 
@@ -290,9 +291,9 @@ def test_metrics_and_lock_forged_to_agree_are_found_out(tmp_path: Path):
 def test_scores_of_a_stage_that_did_not_run_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = scored(tmp_path / "one", 1)
     (folder / "make.py").write_text("import os\nif 'FAIL' in os.environ:\n    raise SystemExit(1)\n" + SCORED)
-    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    stages = parse((folder / "dvc.yaml").read_text())["stages"]
     stages = {"apart": {"cmd": "cp params.yaml apart.txt", "deps": ["params.yaml"], "outs": ["apart.txt"]}} | stages
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (folder / "dvc.yaml").write_text(written({"stages": stages}))
     committed(folder, "two stages")
     status, out, _ = replay(folder, "--stages", "apart")
     assert status == 0 and "accuracy" not in out

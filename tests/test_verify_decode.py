@@ -100,7 +100,7 @@ def test_format_is_found_by_content():
         (b"no image at all" * 9, "known format"),
         (file(Image.fromarray(GREY))[:50], "decoded"),
         (file(Image.fromarray(np.tile(GREY, (9, 9))), "JPEG")[:-300], "truncated"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "known format"),  # would start Ghostscript
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript is not taken"),  # would start Ghostscript
     ],
 )
 def test_damaged_files_are_refused_with_a_reason(data, reason):
@@ -119,3 +119,22 @@ def test_decompression_bomb_is_refused_before_it_is_decoded():
         decode_grey(file(Image.new("1", (20000, 20000))), 10**7)
     with pytest.raises(InputError, match="bomb"):
         decode_grey(file(Image.new("L", (7, 9))), 62)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+        ("AVIF", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1"),
+        ("JPEG XL", b"\0\0\0\x0cJXL \r\n\x87\n"),
+        ("DICOM", bytes(128) + b"DICM"),
+        ("NIfTI", b"\x5c\1\0\0" + bytes(340) + b"n+1\0"),
+        ("gzip", b"\x1f\x8b\x08\0"),
+        ("MATLAB", b"MATLAB 5.0 MAT-file"),
+        ("PDF", b"%PDF-1.7"),
+        ("web page", b"<!DOCTYPE html>"),
+    ],
+)
+def test_a_format_that_is_not_taken_is_named_with_those_that_are(name, data):
+    with pytest.raises(InputError, match=f"{name}.* is not taken as an image: expected JPEG, PNG, .*; convert it"):
+        decode_grey(data + bytes(100), 10**6)

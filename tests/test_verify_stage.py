@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from copying import VERIFY, derived, encoded, params, phantom
+from copying import TWINS, VERIFY, derived, encoded, params, phantom
 
 from stages.files import read_figures
 from stages.shell.errors import InputError
@@ -144,3 +144,60 @@ def test_stage_writes_all_outputs_and_fails_without_a_traceback(raw):
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines() == [failed.stderr.strip()]
     assert "verify.twins.similarity = 7" in failed.stderr
+
+
+@pytest.fixture
+def validated(raw):
+    """The same study with a given validation set: two of its own, a copy of a training and one of a test image."""
+    for label, start in (("a", 40), ("b", 60)):
+        (raw / "Validation" / label).mkdir(parents=True)
+        for number in range(2):
+            (raw / "Validation" / label / f"{number}.png").write_bytes(encoded(phantom(11, start + number)))
+    (raw / "Validation/a/of-training.png").write_bytes((raw / "Training/a/3.png").read_bytes())
+    (raw / "Validation/b/of-testing.png").write_bytes(encoded(derived(phantom(11, 27), "mirrored_jpeg", 0)))
+    return raw
+
+
+def test_copies_between_a_given_validation_set_and_the_others_are_found(validated):
+    found = examine_study(validated, params(), 1)
+    rows = found.manifest.set_index("path")
+    assert rows.loc["Validation/a/of-training.png", ["twin_kind", "twin_of"]].tolist() == ["byte", "Training/a/3.png"]
+    told = [f"twin_in_{split}" for split in ("training", "testing", "validation")]
+    assert rows.loc["Validation/a/of-training.png", told].tolist() == [1, 0, 0]
+    assert rows.loc["Training/a/3.png", told].tolist() == [0, 0, 1]
+    assert rows.loc["Validation/b/of-testing.png", told].tolist() == [0, 1, 0]
+    assert rows.loc["Testing/b/1.png", told].tolist() == [0, 0, 1]
+    assert found.integrity["validation"] == {
+        "files": 6,
+        "files_with_twin_in_training": 1,
+        "by_kind": {"byte": 1, "pixel": 0, "copy": 0, "mirrored": 0, "rotated": 0, "all": 1},
+        "files_with_twin_in_testing": 1,
+    }
+    assert found.integrity["counts"]["Validation"] == {"a": 3, "b": 3, "all": 6}
+
+
+def test_a_given_validation_set_changes_nothing_that_is_said_of_the_others(raw, validated, tmp_path):
+    def told(root, exact_up_to):
+        found = examine_study(root, params(twins=TWINS.model_copy(update={"exact_up_to": exact_up_to})), 1)
+        others = found.manifest[found.manifest.split != "Validation"]
+        return others[["path", "twin_in_training", "twin_in_testing"]].values.tolist(), found.integrity["leaked"]
+
+    with_it = [told(raw, many) for many in (30000, 0)]
+    (raw / "Validation").rename(tmp_path / "away")
+    assert with_it == [told(raw, many) for many in (30000, 0)]
+
+
+def test_a_class_without_validation_images_is_one_line(validated):
+    for path in (validated / "Validation/b").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="Validation/b is empty"):
+        examine_study(validated, params(), 1)
+    (validated / "Validation/b").rmdir()
+    with pytest.raises(InputError, match="has no folder 'b'"):
+        examine_study(validated, params(), 1)
+
+
+def test_expected_counts_of_validation_are_asserted(validated):
+    examine_study(validated, params(expected={"Validation": {"a": 3}}), 1)
+    with pytest.raises(InputError, match=r"data/raw/Validation/b has 3 files, expected 4"):
+        examine_study(validated, params(expected={"Validation": {"b": 4}}), 1)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from conftest import ROOT, set_params
 from torch import nn
 
 from stages.backbone import network
+from stages.params import parse
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 
@@ -48,7 +48,7 @@ def make_study(folder: Path, train: int = 25, val: int = 8, **changes: Any) -> P
 
 def chosen(**changes: Any) -> Params:
     """Return the default study's parameters of the train stage with some changed; dots lead into groups."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = parse((ROOT / "params.yaml").read_text())
     values = {key: values[key] for key in Params.model_fields} | {"epochs": 3, "batch_size": 8}
     for key, value in changes.items():
         *outer, last = key.split(".")

@@ -70,6 +70,8 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
     used = manifest[manifest["status"] == "ok"]
     training, testing = (int((used["split"] == split).sum()) for split in ("Training", "Testing"))
     weights, protocol = chosen.backbone.weights, chosen.split.protocol
+    given = int((used["split"] == "Validation").sum())
+    validate = f"{given} others validate" if given else f"{chosen.split.val_fraction:.0%} of them validate"
     dropped = {"published": "all of them train", "leak_free": "those with a copy among the test images are dropped"}
     return [
         f"# ResNet-50 for slices of a head, from MRI: {chosen.report.title}",
@@ -89,7 +91,7 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
         "Without any code of this project, on images cut and resized as `stages/prepare` does:\n\n"
         f"{_plain(metrics, chosen)}",
         "## Training\n\n"
-        f"{training} training images ({dropped[protocol]}; {chosen.split.val_fraction:.0%} of them validate), "
+        f"{training} training images ({dropped[protocol]}; {validate}), "
         f"{chosen.epochs} epochs, batch {chosen.batch_size}, AdamW at {chosen.lr}, {chosen.precision}, seed "
         f"{chosen.seed}. Every parameter is in the study's `params.yaml`; `dvc repro` makes the same bits again.",
         f"## Evaluation\n\n{testing} test images. 95 % intervals in brackets.\n\n{_table(metrics, chosen.classes)}",

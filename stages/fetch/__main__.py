@@ -57,7 +57,8 @@ def bring(study: Params) -> dict[str, str]:
 def take(found: source.Source, study: Params) -> dict[str, str]:
     """Copy data at hand into data/raw if it is what the study pins; return {path: sha256}."""
     with atomic_folder("data/raw") as folder:
-        hashes = unpack(found.path, folder, study.classes, study.fetch.split, study.fetch.limits, found.name)
+        fetch = study.fetch
+        hashes = unpack(found.path, folder, study.classes, fetch.split, fetch.limits, found.name, found.links)
         if study.fetch.tree_digest is None:
             raise Unpinned(
                 f"fetch.tree_digest is null: an archive or kaggle study pins what it expects. {found.name} has "

@@ -7,7 +7,6 @@ checked member by member. zipfile's and tarfile's own extraction is never called
 from __future__ import annotations
 
 import mmap
-import os
 import re
 import stat
 import zipfile
@@ -16,16 +15,18 @@ from pathlib import Path
 
 from stages.fetch.budget import Budget, reading
 from stages.fetch.budget import chunks as read_chunks
+from stages.fetch.folder import Folder, special
 from stages.fetch.names import Names, Parts, safe_parts, shown
 from stages.fetch.schema import LimitParams
 from stages.fetch.tar import COMPRESSIONS, read_tar
 from stages.shell.errors import InputError
 
-DEEPEST = 100  # folders inside one another
 Member = tuple[Parts, Iterator[bytes]]  # a file's path in the source and its bytes, to be read before the next member
 
 
-def members(path: Path, limits: LimitParams, where: str) -> Iterator[Member]:
+def members(
+    path: Path, limits: LimitParams, where: str, links: bool = False, folders: set[Parts] | None = None
+) -> Iterator[Member]:
     """Yield every file of an archive or folder, in the source's own order.
 
     Parameters
@@ -36,6 +37,10 @@ def members(path: Path, limits: LimitParams, where: str) -> Iterator[Member]:
         What it may cost.
     where
         The source, as messages name it.
+    links
+        Whether symbolic links in a folder are followed, wherever they lead; else they are refused, as in any archive.
+    folders
+        Is filled with the paths of all folders, for those that are empty.
 
     Raises
     ------
@@ -43,22 +48,23 @@ def members(path: Path, limits: LimitParams, where: str) -> Iterator[Member]:
         As soon as something is unsafe, broken or over a limit; what was yielded until then is to be thrown away.
     """
     names = Names(where)
-    for parts, data in _read(path, limits, where):
+    folders = set() if folders is None else folders
+    for parts, data in _read(path, limits, where, links, folders):
         names.add(parts)
         yield parts, data
 
 
-def _read(path: Path, limits: LimitParams, where: str) -> Iterator[Member]:
+def _read(path: Path, limits: LimitParams, where: str, links: bool, folders: set[Parts]) -> Iterator[Member]:
     if path.is_dir():
-        yield from _read_folder(path, Budget(limits, where))
+        yield from Folder(Budget(limits, where), links, folders).read(path)
         return
     with reading(where), path.open("rb") as handle:
         head, packed = handle.read(512), path.stat().st_size
     budget = Budget(limits, where, packed)
     if head[:2] == b"PK":
-        yield from _read_zip(path, budget)
+        yield from _read_zip(path, budget, folders)
     elif head[257:262] == b"ustar" or any(head.startswith(magic) for magic in COMPRESSIONS):
-        yield from read_tar(path, budget, head)
+        yield from read_tar(path, budget, head, folders)
     else:
         raise InputError(f"{where}: {_guess(head)}; expected a zip, a tar (.gz, .bz2, .xz) or a folder")
 
@@ -71,34 +77,7 @@ def _guess(head: bytes) -> str:
     return f"it begins with {head[:8]!r}, which is no archive"
 
 
-def _read_folder(top: Path, budget: Budget, inside: Parts = ()) -> Iterator[Member]:
-    if len(inside) > DEEPEST:
-        raise InputError(
-            f"{budget.where}: more than {DEEPEST} folders inside one another; give the folder with the images"
-        )
-    with reading(budget.where), os.scandir(top) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        budget.member()
-        parts = (*inside, *safe_parts(entry.name, budget.where))
-        with reading(budget.where, shown(entry.name)):
-            kind = entry.stat(follow_symlinks=False).st_mode
-        if stat.S_ISDIR(kind):
-            yield from _read_folder(Path(entry.path), budget, parts)
-        elif stat.S_ISREG(kind):
-            yield parts, _read_file(Path(entry.path), "/".join(parts), budget)
-        else:
-            raise _special(budget.where, "/".join(parts), kind)
-
-
-def _read_file(path: Path, name: str, budget: Budget) -> Iterator[bytes]:
-    with reading(budget.where, shown(name)):
-        handle = path.open("rb")
-    with handle:
-        yield from read_chunks(handle, shown(name), budget)
-
-
-def _read_zip(path: Path, budget: Budget) -> Iterator[Member]:
+def _read_zip(path: Path, budget: Budget, folders: set[Parts]) -> Iterator[Member]:
     _count_zip(path, budget)
     with reading(budget.where):
         archive = zipfile.ZipFile(path)
@@ -108,8 +87,10 @@ def _read_zip(path: Path, budget: Budget) -> Iterator[Member]:
             parts = safe_parts(info.orig_filename, budget.where)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _special(budget.where, info.orig_filename, kind)
-            if parts and not info.is_dir() and kind != stat.S_IFDIR:
+                raise special(budget.where, info.orig_filename, kind)
+            if info.is_dir() or kind == stat.S_IFDIR:
+                folders.add(parts)
+            elif parts:
                 yield parts, _read_zipped(archive, info, budget)
 
 
@@ -147,9 +128,3 @@ def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget
         raise InputError(
             f"{budget.where}: {name} has {size:,} bytes instead of {info.file_size:,}; get the archive again"
         )
-
-
-def _special(where: str, name: str, kind: int) -> InputError:
-    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    what = kinds.get(stat.S_IFMT(kind), "a device")
-    return InputError(f"{where}: member {shown(name)} is {what}; expected files and folders only")

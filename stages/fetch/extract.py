@@ -63,14 +63,21 @@ def placed(found: Iterable[Member], layout: Layout) -> Iterator[tuple[str, Itera
 
 
 def unpack(
-    path: Path, folder: Path, classes: list[str], split: SplitParams | None, limits: LimitParams, where: str
+    path: Path,
+    folder: Path,
+    classes: list[str],
+    split: SplitParams | None,
+    limits: LimitParams,
+    where: str,
+    links: bool = False,
 ) -> dict[str, str]:
-    """Fill `folder` with Training and Testing from an archive or folder; return {path: sha256}.
+    """Fill `folder` with Training, Testing and perhaps Validation from an archive or folder; return {path: sha256}.
 
-    `split` says how to make the test set where the source has class folders only; None where it has both.
+    `split` says how to make the test set where the source has class folders only; None where it has splits. `links`:
+    whether symbolic links in a folder are followed.
     """
     layout = Layout(classes, split is None, where)
-    hashes = extract(members(path, limits, where), layout, folder)
+    hashes = extract(members(path, limits, where, links), layout, folder)
     if layout.left_out:
         print(f"fetch: {layout.left_out:,} other files in {where} left out")
     return hashes if split is None else _move_apart(folder, hashes, split)

@@ -8,6 +8,7 @@ import unicodedata
 from stages.shell.errors import InputError
 
 Parts = tuple[str, ...]
+BACKSLASH = "has a backslash"  # as some programs on Windows write for a slash
 
 
 def shown(name: str) -> str:
@@ -16,8 +17,8 @@ def shown(name: str) -> str:
     return text if len(text) <= 120 else text[:80] + "..." + text[-37:]
 
 
-def safe_parts(name: str, where: str) -> Parts:
-    """Return a member's path as its parts.
+def safe_parts(name: str, where: str, archive: bool = True) -> Parts:
+    """Return the path of an archive's member, or of a file in a folder, as its parts.
 
     Raises
     ------
@@ -34,7 +35,10 @@ def safe_parts(name: str, where: str) -> Parts:
     stages.shell.errors.InputError: x.zip: member '../a.jpg' leaves the folder; such an archive is refused
     """
     if reason := _unsafe(name):
-        raise InputError(f"{where}: member {shown(name)} {reason}; such an archive is refused")
+        way_out = "such an archive is refused" if archive else "rename it"
+        if archive and reason == BACKSLASH:
+            way_out = "`unzip` the archive, which mends that, and give the folder"
+        raise InputError(f"{where}: member {shown(name)} {reason}; {way_out}")
     return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
@@ -47,7 +51,7 @@ def _unsafe(name: str) -> str | None:
     if ".." in parts:
         return "leaves the folder"
     if "\\" in name:
-        return "has a backslash"
+        return BACKSLASH
     if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in name):
         return "has a control character"
     try:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from stages.fetch.layout import ALL_SPLITS
 from stages.fetch.phantom.schema import PhantomParams
 from stages.params import Group
 
@@ -15,7 +16,7 @@ Bytes = Annotated[int, Field(ge=1, le=10**15)]
 
 def _class_name(name: str) -> str:
     # no dot: metrics are keyed sensitivity.<class>; no slash or leading dot: it is a folder
-    if not re.fullmatch(r"\w([\w +()-]{0,98}[\w+()-])?", name) or name in ("Training", "Testing", "__MACOSX"):
+    if not re.fullmatch(r"\w([\w +()-]{0,98}[\w+()-])?", name) or name in (*ALL_SPLITS, "__MACOSX"):
         raise ValueError(f"{name!r} cannot name a class: expected letters, digits, spaces, _ + ( ) or -, at most 100")
     return name
 
@@ -66,7 +67,7 @@ class FetchParams(Group):
     phantom: PhantomParams
     archive: ArchiveParams
     kaggle: KaggleParams
-    split: SplitParams | None  # null: the source has Training and Testing
+    split: SplitParams | None  # null: the source has Training and Testing, perhaps Validation
     tree_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     limits: LimitParams
 

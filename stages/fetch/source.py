@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stages.fetch import download, kaggle
 from stages.fetch.schema import FetchParams
+from stages.files import atomic_write
 from stages.shell.errors import InputError
 
 VARIABLE = "BRAINMRI_SOURCE"
@@ -28,12 +29,15 @@ class Source:
         Removes it from the cache, where it came from one; None where it is a person's own copy.
     fresh
         Whether it was downloaded just now.
+    links
+        Whether symbolic links in a folder are followed: in a person's own, and in none that came from an archive.
     """
 
     path: Path
     name: str
     forget: Callable[[], None] | None = None
     fresh: bool = True
+    links: bool = False
 
 
 def is_url(text: str) -> bool:
@@ -61,12 +65,38 @@ def find(params: FetchParams) -> Source:
         return locate(instead, most, VARIABLE)
     if params.source == "kaggle":
         return _from_kaggle(params.kaggle.dataset, params.kaggle.version)
-    if params.archive.location is None:
+    location = params.archive.location or remembered(params.tree_digest)
+    if location is None:
         raise InputError(
             "fetch.archive.location is null: expected the path or http(s) URL of a zip, tar or folder; set it, "
             f"or the environment variable {VARIABLE}"
         )
-    return locate(params.archive.location, most, "fetch.archive.location")
+    key = (
+        "fetch.archive.location"
+        if params.archive.location
+        else f"the place of these images ({VARIABLE} may name another)"
+    )
+    return locate(location, most, key)
+
+
+def remember(location: Path, digest: str) -> None:
+    """Keep in this machine's cache where the images of a tree digest lie, so that no path need stand in params.yaml.
+
+    Unlike a file beside params.yaml, an experiment in a temporary workspace finds it too.
+    """
+    atomic_write(_memory(digest), os.fsencode(location))
+
+
+def remembered(digest: str | None) -> str | None:
+    """Return where images of that tree digest were on this machine; None where that was not kept."""
+    try:
+        return os.fsdecode(_memory(digest).read_bytes()) if digest else None
+    except FileNotFoundError:
+        return None
+
+
+def _memory(digest: str) -> Path:
+    return download.cache() / "sources" / digest
 
 
 def locate(location: str, most: int, key: str) -> Source:
@@ -79,7 +109,7 @@ def locate(location: str, most: int, key: str) -> Source:
     path = Path(location)
     try:
         if "://" not in location and (path.is_dir() or path.is_file()):
-            return Source(path, path.name or location)
+            return Source(path, path.name or location, links=True)
         what = "not an http(s) URL" if "://" in location else "not a file or folder" if path.exists() else "not there"
     except OSError as error:  # a name that is too long, for one
         what = str(error.strerror).lower()

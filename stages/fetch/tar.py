@@ -58,8 +58,10 @@ class Forward:
         return self.last
 
 
-def read_tar(path: Path, budget: Budget, head: bytes) -> Iterator[tuple[Parts, Iterator[bytes]]]:
+def read_tar(path: Path, budget: Budget, head: bytes, folders: set[Parts]) -> Iterator[tuple[Parts, Iterator[bytes]]]:
     """Yield every file of a tar; `head` is its first bytes, by which its compression is known.
+
+    `folders` is filled with the paths of folders.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def read_tar(path: Path, budget: Budget, head: bytes) -> Iterator[tuple[Parts, I
             if info is None:
                 break
             budget.member()
-            yield from _read_member(archive, info, budget)
+            yield from _read_member(archive, info, budget, folders)
         # tarfile takes a damaged header, or the end of the file, for the end of the archive
         if stream.last != bytes(BLOCK):
             raise InputError(
@@ -85,10 +87,11 @@ def read_tar(path: Path, budget: Budget, head: bytes) -> Iterator[tuple[Parts, I
 
 
 def _read_member(
-    archive: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget
+    archive: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget, folders: set[Parts]
 ) -> Iterator[tuple[Parts, Iterator[bytes]]]:
     parts, name = safe_parts(info.name, budget.where), shown(info.name)
     if info.isdir():
+        folders.add(parts)
         return
     if not info.isreg() or info.issparse():
         raise InputError(f"{budget.where}: member {name} is {_kind(info)}; expected files and folders only")

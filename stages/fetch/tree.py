@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from stages.fetch.layout import SPLITS
+from stages.fetch.layout import ALL_SPLITS
 from stages.fetch.names import shown
 from stages.files import sha256_file
 
@@ -33,13 +33,13 @@ def digest(hashes: Mapping[str, str]) -> str:
 
 
 def hashes_of(folder: Path | str) -> dict[str, str]:
-    """Hash every `{Training,Testing}/<class>/<file>` below a folder: {path: sha256}."""
-    found = (path for split in SPLITS for path in Path(folder).glob(f"{split}/*/*") if path.is_file())
+    """Hash every `<split>/<class>/<file>` below a folder: {path: sha256}."""
+    found = (path for split in ALL_SPLITS for path in Path(folder).glob(f"{split}/*/*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in found}
 
 
 def tree_digest(folder: Path | str) -> str:
-    """Return the tree digest of a folder with Training and Testing."""
+    """Return the tree digest of a folder with Training, Testing and perhaps Validation."""
     return digest(hashes_of(folder))
 
 

@@ -20,7 +20,7 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[st
         What the verify stage found: path, split, label, group, status, twin_kind, twin_in_training, twin_in_testing;
         rows whose status is not `ok` are left out.
     split
-        The protocol, and the share of Training that validates.
+        The protocol, and the share of Training that validates where no Validation was given.
     seed
         Of the choice of validation images.
     classes
@@ -35,15 +35,16 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[st
     -----
     `leaked` is, for a test image with a confirmed direct copy among the training images that are used, the kind of the
     plainest such pair; else `none`. Rows stand in the manifest's order inside each array, so `row` is the position in
-    `<array>.npy`.
+    `<array>.npy`. A given Validation is all of val, less what has a copy in Testing under the leak_free protocol.
     """
     images = manifest[manifest["status"] == "ok"].copy()
     testing = images["split"] == "Testing"
     images["leaked"] = images["twin_kind"].where(testing & (images["twin_in_training"] == 1), "none")
     if split.protocol == "leak_free":
         images = images[testing | (images["twin_in_testing"] == 0)].assign(leaked="none")
-    images["array"] = images["split"].map({"Training": "train", "Testing": "test"})
-    images.loc[images["path"].isin(validation(images, split.val_fraction, seed)), "array"] = "val"
+    images["array"] = images["split"].map({"Training": "train", "Testing": "test", "Validation": "val"})
+    if not (manifest["split"] == "Validation").any():
+        images.loc[images["path"].isin(validation(images, split.val_fraction, seed)), "array"] = "val"
     images["row"] = images.groupby("array").cumcount()
     for array in ("train", "val"):
         _every_class(images, array, classes)
@@ -74,5 +75,5 @@ def _every_class(images: pd.DataFrame, array: str, classes: Sequence[str]) -> No
     if missing:
         raise InputError(
             f"no {array} images of class {', '.join(missing)} are left after the split; "
-            "use more images of it, or another split.val_fraction"
+            "use more images of it, or another split.val_fraction where no Validation is given"
         )

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from stages.evaluate.absent import counted
 from stages.evaluate.titles import BASELINES, OF_CLASS, SCORES
+from stages.params import written
 from stages.report import page
 from stages.shell.errors import InputError
 
@@ -53,7 +53,7 @@ def remake(values: dict[str, Any], digests: dict[str, str]) -> str:
         page.paragraph("In the study's folder, at the commit that holds these figures; the same bits come out:"),
         page.listing("dvc repro", "the pipeline"),
         page.table("SHA-256 of what went in and what came out", ["", "digest"], [[*row] for row in digests.items()]),
-        page.listing(yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100), "params.yaml"),
+        page.listing(written(values, default_flow_style=None, width=100), "params.yaml"),
     )
 
 
@@ -61,16 +61,19 @@ def data(manifest: pd.DataFrame, classes: list[str]) -> str:
     """Return the section on the images: how many, by split and class."""
     used = manifest[manifest["status"] == "ok"]
     rows = []
-    for split in ("Training", "Testing"):
+    given = ["Validation"] * bool((used["split"] == "Validation").any())
+    for split in ("Training", *given, "Testing"):
         counts = used[used["split"] == split]["label"].value_counts()
         rows.append([split, *(int(counts.get(name, 0)) for name in classes), int(counts.sum())])
     left_out = len(manifest) - len(used)
+    copies = int(((used["split"] == "Validation") & (used["twin_in_training"] == 1)).sum())
     return page.section(
         "The data",
         page.table("Images by split and class", ["", *classes, "all"], rows),
         page.paragraph(
             f"{left_out} files could not be decoded and were left out." if left_out else "Every file could be decoded."
         ),
+        *[page.paragraph(f"{copies} of the validation images have a copy in Training.") for _ in given],
     )
 
 

@@ -15,10 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages import PINS
 from stages.files import write_json
+from stages.params import NotYaml, parse
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of the CPU: those between which libraries choose
@@ -89,8 +88,8 @@ def gpu() -> dict[str, Any] | None:
 def outputs(stage: str) -> dict[str, str]:
     """Return {path: hash} of the stage's outputs as they lie in the study's folder, hashed as DVC does it."""
     try:
-        declared = yaml.safe_load(_text("dvc.yaml"))["stages"][stage]
-    except (TypeError, KeyError, yaml.YAMLError):
+        declared = parse(_text("dvc.yaml"))["stages"][stage]
+    except (TypeError, KeyError, NotYaml):
         return {}
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, [])]
     paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

@@ -1,7 +1,6 @@
 """Which files show the same picture: candidates by descriptor, verdicts by aligned views, in parallel.
 
-Works on *pictures*: files with equal pixels are one picture, so nothing is compared twice. Pictures are numbered so
-that those of Testing come first, those of both splits next, those of Training alone last.
+Works on *pictures*: files with equal pixels are one picture, so nothing is compared twice.
 """
 
 from __future__ import annotations
@@ -28,13 +27,12 @@ Ints = NDArray[np.int64]
 
 
 class Pictures(NamedTuple):
-    """Where the pictures' arrays lie (workers map them), and which belong to which split."""
+    """Where the pictures' arrays lie (workers map them)."""
 
     descriptors: Path  # .npy, int8 [N, VIEWS, CELLS * CELLS]
     views: Path  # raw int8 [files, VIEWS, SIDE, SIDE]
     rows: Path  # .npy, int64 [N]: a picture's place in `views`
-    testing: int  # pictures 0..testing are in Testing
-    training: int  # pictures training..N are in Training
+    inside: Path  # .npy, bool [splits, N]: whether a picture has a file in each split
     total: int  # N
 
 
@@ -61,7 +59,7 @@ def audit(pictures: Pictures, twins: Twins, pool: Executor) -> Pairs:
 
 
 def candidates(pictures: Pictures, twins: Twins, pool: Executor) -> Ints:
-    """Return the entries of pairs to be looked at, int64 [P, 2], sorted: each picture's nearest in either split.
+    """Return the entries of pairs to be looked at, int64 [P, 2], sorted: each picture's nearest in each split.
 
     An entry is a picture's number times VIEWS, plus the view. Few entries are all compared with all; many are searched
     by an index of clusters.
@@ -84,21 +82,21 @@ def _near_indexed(pictures: Pictures, twins: Twins) -> Iterator[Ints]:
     entries = _entries(pictures)
     flat = np.asarray(_opened(pictures)[0]).reshape(-1, CELLS * CELLS)[entries]
     number = entries // VIEWS
-    for inside in (number < pictures.testing, number >= pictures.training):
-        stored = entries[inside]
-        for query, at, product in search(flat, flat[inside], 3 * twins.neighbours, twins.candidate):
+    for inside in _inside(pictures):
+        stored = entries[inside[number]]
+        for query, at, product in search(flat, flat[inside[number]], 3 * twins.neighbours, twins.candidate):
             pair = np.sort(np.stack([entries[query], stored[at]], axis=1), axis=1)
             apart = pair[:, 0] // VIEWS < pair[:, 1] // VIEWS
             yield np.concatenate([pair, product[:, None]], axis=1)[apart]
 
 
 def _nearest(found: Ints, pictures: Pictures, k: int) -> Ints:
-    """Keep, of int64 [P, 3] (entry, entry, product), those that are among the k nearest of either, in either split."""
+    """Keep, of int64 [P, 3] (entry, entry, product), those that are among the k nearest of either, in each split."""
     one, two = found[:, 0] // VIEWS, found[:, 1] // VIEWS
     keep = np.zeros(len(found), bool)
     for row, other in ((one, two), (two, one)):
-        for inside in (other < pictures.testing, other >= pictures.training):
-            at = np.nonzero(inside)[0]
+        for inside in _inside(pictures):
+            at = np.nonzero(inside[other])[0]
             keep[at[nearest_k(row[at], other[at], found[at, 2], k)]] = True
     return found[keep]
 
@@ -109,6 +107,11 @@ def _opened(pictures: Pictures) -> tuple[NDArray[np.int8], NDArray[np.int8], Int
     descriptors = np.load(pictures.descriptors, mmap_mode="r")
     views = np.memmap(pictures.views, np.int8, "r").reshape(-1, VIEWS, SIDE, SIDE)
     return descriptors, views, np.load(pictures.rows)
+
+
+@lru_cache(maxsize=1)
+def _inside(pictures: Pictures) -> NDArray[np.bool_]:
+    return np.asarray(np.load(pictures.inside))
 
 
 @lru_cache(maxsize=1)

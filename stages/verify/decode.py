@@ -18,6 +18,27 @@ from stages.shell.errors import InputError
 Image.MAX_IMAGE_PIXELS = None  # ours is `max_pixels`, looked at as soon as a file is opened
 # Pixel formats that libraries decode in this process. Pillow also knows EPS, which would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+# What people have that is none of these: what it is called, where in the file its mark stands, and the mark.
+OTHERS = (
+    ("HEIC", 4, b"ftyphei"),
+    ("HEIC", 4, b"ftypmif1"),
+    ("AVIF", 4, b"ftypavif"),
+    ("JPEG XL", 0, b"\xff\x0a"),
+    ("JPEG XL", 4, b"JXL "),
+    ("DICOM", 128, b"DICM"),
+    ("NIfTI", 344, b"n+1\0"),
+    ("NRRD", 0, b"NRRD"),
+    ("gzip (perhaps NIfTI)", 0, b"\x1f\x8b"),
+    ("NumPy", 0, b"\x93NUMPY"),
+    ("MATLAB", 0, b"MATLAB"),
+    ("HDF5", 0, b"\x89HDF"),
+    ("Photoshop", 0, b"8BPS"),
+    ("PDF", 0, b"%PDF"),
+    ("PostScript", 0, b"%!PS"),
+    ("zip", 0, b"PK\3\4"),
+    ("icon", 0, b"\0\0\1\0"),
+    ("a web page or SVG", 0, b"<"),
+)
 
 
 class DecodeError(InputError):
@@ -96,9 +117,14 @@ def decode(data: bytes, max_pixels: int, page: int = 0) -> Decoded:
     except DecodeError:
         raise
     except UnidentifiedImageError:
-        raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from None
+        raise DecodeError(f"{_named(data)}: expected {', '.join(FORMATS)}; convert it") from None
     except Exception as error:
         raise DecodeError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}"[:200]) from None
+
+
+def _named(data: bytes) -> str:
+    name = next((name for name, at, mark in OTHERS if data.startswith(mark, at)), None)
+    return f"{name} is not taken as an image" if name else "not an image in a known format"
 
 
 def _refuse_bomb(image: ImageFile.ImageFile, max_pixels: int) -> None:

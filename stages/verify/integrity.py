@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stages.verify.manifest import ORDER
-from stages.verify.scan import SPLITS
+from stages.verify.scan import splits_of
 
 
 def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
@@ -16,10 +16,11 @@ def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
     good = manifest[manifest.status == "ok"]
     sizes = good.groupby("group").size()
     equal = good.groupby("sha256").size()
+    splits = splits_of({"split": split} for split in manifest.split.unique())
     return {
         "files": len(manifest),
         "quarantined": len(manifest) - len(good),
-        "counts": {split: _counts(manifest[manifest.split == split].label) for split in SPLITS},
+        "counts": {split: _counts(manifest[manifest.split == split].label) for split in splits},
         "distinct_files": int(manifest.sha256.nunique()),
         "distinct_pictures": int(good.group.nunique()),
         "byte_groups": int((equal > 1).sum()),
@@ -27,6 +28,7 @@ def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
         "twin_pairs": _counts(pairs.kind, ORDER),
         "label_conflicts": _conflicts(good, pairs),
         "leaked": _leaked(good),
+        **({"validation": _validation(good)} if len(splits) > 2 else {}),
     }
 
 
@@ -51,4 +53,15 @@ def _leaked(good: pd.DataFrame) -> dict[str, Any]:
         "test_files": len(test),
         "share": round(len(leaked) / max(len(test), 1), 4),
         "training_files_with_twin_in_testing": int(((good.split == "Training") & (good.twin_in_testing == 1)).sum()),
+    }
+
+
+def _validation(good: pd.DataFrame) -> dict[str, Any]:
+    """Count given validation files, and those with a direct twin in Training or in Testing."""
+    given = good[good.split == "Validation"]
+    return {
+        "files": len(given),
+        "files_with_twin_in_training": int((given.twin_in_training == 1).sum()),
+        "by_kind": _counts(given[given.twin_in_training == 1].twin_kind, ORDER),
+        "files_with_twin_in_testing": int((given.twin_in_testing == 1).sum()),
     }

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from stages.verify.audit import Pairs
-from stages.verify.scan import SPLITS, Row
+from stages.verify.scan import Row, splits_of
 from stages.verify.turns import KINDS
 
 COLUMNS = [
     *("path", "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status"),
-    *("group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"),
+    *("group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing", "twin_in_validation"),
 ]
 PAIR_COLUMNS = ["path", "twin", "split", "twin_split", "label", "twin_label", "kind", "similarity"]
 ORDER = ("byte", "pixel", *dict.fromkeys(KINDS))  # kinds of twins, the plainest first
@@ -79,10 +79,11 @@ class Links:
 def manifest(rows: list[Row], links: Links, groups: list[int]) -> pd.DataFrame:
     """Return data/manifest.csv: one line a file, with its group and its nearest twin.
 
-    For a test file the twin is sought in Training, and the nearest is named even if it is no copy (`twin_kind` is then
-    `none`). For a training file it is sought everywhere, and only copies are named.
+    For a test or validation file the twin is sought in Training, and the nearest is named even if it is no copy
+    (`twin_kind` is then `none`). For a training file it is sought everywhere, and only copies are named.
+    `twin_in_validation` is there where the study has a Validation.
     """
-    lines = []
+    lines, known = [], splits_of(rows)
     for file, row in enumerate(rows):
         found = sorted(links.of(file), key=Link.rank)
         splits = {rows[link.file]["split"] for link in found if link.same}
@@ -91,14 +92,14 @@ def manifest(rows: list[Row], links: Links, groups: list[int]) -> pd.DataFrame:
                 **row,
                 "group": groups[file],
                 **_nearest(rows, row["split"], found),
-                **{f"twin_in_{split.lower()}": int(split in splits) for split in SPLITS},
+                **{f"twin_in_{split.lower()}": int(split in splits) for split in known},
             }
         )
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return pd.DataFrame(lines, columns=COLUMNS[: len(COLUMNS) - (len(known) < 3)])
 
 
 def _nearest(rows: list[Row], split: str, found: list[Link]) -> dict[str, Any]:
-    if split == "Testing":
+    if split != "Training":
         named = [link for link in found if rows[link.file]["split"] == "Training"]
     else:
         named = [link for link in found if link.same]

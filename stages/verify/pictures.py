@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from stages.verify.scan import SPLITS, Row
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.verify.scan import Row, splits_of
 
 
 class Gathered(NamedTuple):
@@ -12,8 +15,7 @@ class Gathered(NamedTuple):
 
     members: list[list[int]]  # files (places in the rows) of each picture, those that can be searched first
     searched: int  # so many pictures have a description
-    testing: int  # of the searched, 0..testing have a file in Testing
-    training: int  # and training..searched have one in Training
+    inside: NDArray[np.bool_]  # [splits, searched]: whether a picture has a file in each split
 
 
 def gather(rows: list[Row], described: list[bool]) -> Gathered:
@@ -26,12 +28,14 @@ def gather(rows: list[Row], described: list[bool]) -> Gathered:
     for number, row in enumerate(rows):
         if row["status"] == "ok":
             found.setdefault(row["sha256"] if row["flat"] else row["pixel_sha256"], []).append(number)
-    order = sorted(found.values(), key=lambda files: (not described[files[0]], _splits(rows, files), files[0]))
-    ranks = [_splits(rows, files) for files in order if described[files[0]]]
-    return Gathered(order, len(ranks), sum(rank < 2 for rank in ranks), sum(rank < 1 for rank in ranks))
+    splits = splits_of(rows)
+    order = sorted(found.values(), key=lambda files: (not described[files[0]], _rank(rows, files), files[0]))
+    searched = [{rows[number]["split"] for number in files} for files in order if described[files[0]]]
+    inside = np.array([[split in present for present in searched] for split in splits], np.bool_)
+    return Gathered(order, len(searched), inside.reshape(len(splits), len(searched)))
 
 
-def _splits(rows: list[Row], files: list[int]) -> int:
-    """0: in Testing alone, 1: in both, 2: in Training alone."""
+def _rank(rows: list[Row], files: list[int]) -> int:
+    """0: in Testing alone, 1: in Testing and elsewhere, 2: not in Testing."""
     present = {rows[number]["split"] for number in files}
-    return 1 if len(present) == 2 else 2 * SPLITS.index(present.pop())
+    return 2 if "Testing" not in present else int(len(present) > 1)

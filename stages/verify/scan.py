@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -14,23 +14,24 @@ from stages.shell.errors import InputError
 from stages.verify.decode import DecodeError, decode
 from stages.verify.describe import Described, describe
 
-SPLITS = ("Testing", "Training")  # in the order of their paths
+SPLITS = ("Testing", "Training", "Validation")  # in the order of their paths; the last need not be there
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Row = dict[str, Any]
 
 
 def files(root: Path, classes: Sequence[str]) -> list[str]:
-    """Return the paths of all files, from `root`, sorted: {Training,Testing}/<class>/<file>.
+    """Return the paths of all files, from `root`, sorted: <split>/<class>/<file>.
 
     Raises
     ------
     InputError
         Where a split or class folder is missing, unknown or empty, or holds something that is no file.
     """
-    _expect(root, SPLITS, "a split")
+    splits = SPLITS if (root / SPLITS[2]).exists() else SPLITS[:2]
+    _expect(root, splits, "a split")
     found: list[str] = []
-    for split in SPLITS:
+    for split in splits:
         _expect(root / split, classes, "a class (params.yaml: classes)")
         for label in sorted(classes):
             names = sorted(entry.name for entry in (root / split / label).iterdir())
@@ -45,7 +46,7 @@ def files(root: Path, classes: Sequence[str]) -> list[str]:
 
 def _expect(folder: Path, names: Sequence[str], what: str) -> None:
     if not folder.is_dir():
-        raise InputError(f"{folder}/ not found: expected {{Training,Testing}}/<class>/<file> in data/raw")
+        raise InputError(f"{folder}/ not found: expected <split>/<class>/<file> in data/raw")
     found = sorted(entry.name for entry in folder.iterdir())
     missing = sorted(set(names) - set(found))
     unknown = sorted(set(found) - set(names))
@@ -53,6 +54,11 @@ def _expect(folder: Path, names: Sequence[str], what: str) -> None:
         raise InputError(f"{folder}/ has no folder {missing[0]!r}; found {', '.join(found[:8]) or 'nothing'}")
     if unknown:
         raise InputError(f"{folder / unknown[0]} is not {what}; expected {', '.join(names)} and nothing else")
+
+
+def splits_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the splits that a study has, from its rows or manifest lines."""
+    return SPLITS if any(row["split"] == SPLITS[2] for row in rows) else SPLITS[:2]
 
 
 def examine(path: str, root: Path, max_pixels: int) -> tuple[Row, Described | None]:

@@ -26,7 +26,7 @@ class VerifyParams(Group):
 
     max_quarantined: Annotated[int, Field(ge=0)]  # files that cannot be decoded before the run stops
     max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)]  # an image with more is quarantined
-    expected: dict[Literal["Training", "Testing"], dict[str, Annotated[int, Field(ge=1)]]] | None = None
+    expected: dict[Literal["Training", "Testing", "Validation"], dict[str, Annotated[int, Field(ge=1)]]] | None = None
     twins: Twins
 
 

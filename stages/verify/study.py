@@ -109,12 +109,12 @@ def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8]) 
         scratch / "descriptors.npy",
         scratch / "views",
         scratch / "rows.npy",
-        gathered.testing,
-        gathered.training,
+        scratch / "inside.npy",
         gathered.searched,
     )
     np.save(pictures.descriptors, descriptors[rows])
     np.save(pictures.rows, rows)
+    np.save(pictures.inside, gathered.inside)
     return pictures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import STAGES, TINY, dvc_environment, set_params
 from faulting import differing, listing, locked, run
 
@@ -75,7 +75,7 @@ def test_a_queue_with_two_workers_gives_each_experiment_its_own_outputs(tmp_path
     while "Success" not in (said := run_dvc("queue", "status").stdout) or "Running" in said or "Queued" in said:
         assert time.monotonic() < end and "Failed" not in said, said
         time.sleep(3)
-    shown = yaml.safe_load(run_dvc("exp", "show", "--json").stdout)
+    shown = json.loads(run_dvc("exp", "show", "--json").stdout)
     found = {}
     for row in shown:
         for experiment in row.get("experiments") or []:

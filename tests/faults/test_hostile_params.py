@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import ROOT, STAGES
 from faulting import refused, run, stage
 
 from stages import params
+from stages.params import parse
 from stages.shell.errors import InputError
 
-VALUES = yaml.safe_load((ROOT / "params.yaml").read_text())
+VALUES = parse((ROOT / "params.yaml").read_text())
 HOSTILE: list[Any] = [
     "x",
     "",
@@ -73,7 +74,7 @@ def test_any_value_is_allowed_or_refused_in_one_line(
     *outer, last = path
     number = isinstance(_at(VALUES, path), int | float) and not isinstance(_at(VALUES, path), bool)
     for value in HOSTILE:
-        values = yaml.safe_load(yaml.safe_dump(VALUES))
+        values = copy.deepcopy(VALUES)
         _at(values, tuple(outer))[last] = value
         # as if it had been read: writing and reading YAML for each would take minutes
         monkeypatch.setattr(params, "read", lambda _path, values=values: values)

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT, STAGES, dvc_environment
 from faulting import differing, listing, locked, run
 
+from stages.params import parse
+
 KILLS = int(os.environ.get("BRAINMRI_KILLS", "3"))  # a stage; `make faults` has 25
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]
 NUMBERS = range(KILLS)
 SLOWEST_END = 5.0  # seconds in which what a killed process started must be gone
 ATTEMPTS = 8  # to kill a command before it ends by itself

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from conftest import ROOT
 from faulting import differing, listing, refused, stage_here
 
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+from stages.params import parse
+
+PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]
 DATA = [(name, dep) for name, entry in PIPELINE.items() for dep in entry["deps"] if not dep.startswith("${root}/")]
 
 

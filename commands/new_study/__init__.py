@@ -1,0 +1,136 @@
+"""`brainmri new-study`: make a study from one's own images in class folders."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from commands import dvc_project
+from commands.new_study import keep
+from commands.new_study.look import Found, leading_out, look
+from commands.new_study.parameters import filled_in
+from stages import params
+from stages.fetch import source, tree
+from stages.files import atomic_folder
+from stages.report.schema import Params
+from stages.shell.errors import InputError
+
+IGNORED = "/data/\n/models/*\n!/models/MODEL_CARD.md\n/logs/\n/report/\n"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser("new-study", help="make a study from your own images", description=__doc__)
+    parser.add_argument("name", metavar="NAME", help="the study becomes studies/NAME")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="zip, tar, folder or http(s) URL with a folder for each class in folders for training, testing and "
+        "perhaps validation, or with a folder for each class only, from which a test set is then taken",
+    )
+    parser.add_argument(
+        "--test-fraction", type=float, metavar="F", help="of each class, where a test set is made (default: 0.2)"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="by which it is drawn (default: 0)")
+    parser.add_argument("--commit", action="store_true", help="commit the study's files, and nothing else, to Git")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look through the source, write studies/NAME, put it into Git's index, print the counts and what comes next."""
+    root = find_root(Path.cwd())
+    study = free_folder(root, args.name)
+    git = keep.in_git(root)
+    if args.commit and not git:
+        raise InputError(f"--commit: {root} is in no Git repository; run `git init` there first")
+    limits = params.load(Params, root / "params.yaml").fetch.limits
+    local = None if source.is_url(args.source) else Path(args.source).resolve()
+    found = look(source.locate(str(local or args.source), limits.total_bytes, "SOURCE"), limits, *drawn(args))
+    if local:
+        source.remember(local, tree.digest(found.hashes))
+    with atomic_folder(study) as folder:
+        fill(folder, root, args.name, None if local else args.source, found)
+    if git:
+        keep.stage(study)
+    if args.commit:
+        keep.commit(study)
+    print(counts_table(found))
+    print(f"\n{said(local)}studies/{args.name} is made. Look at its params.yaml, then:")
+    print(f"  {then(study, git, args.commit)}")
+    return 0
+
+
+def drawn(args: argparse.Namespace) -> tuple[float | None, int | None]:
+    """Return how a test set is to be drawn, as the person said it."""
+    return args.test_fraction, args.seed
+
+
+def fill(folder: Path, root: Path, name: str, location: str | None, found: Found) -> None:
+    """Write the study's files."""
+    template = (root / "params.yaml").read_text(encoding="utf-8-sig")
+    (folder / "params.yaml").write_text(filled_in(template, name, location, found), encoding="utf-8")
+    params.load(Params, folder / "params.yaml")
+    (folder / "dvc.yaml").write_bytes((root / "dvc.yaml").read_bytes())
+    (folder / ".gitignore").write_text(IGNORED)
+    (folder / tree.LISTING).write_text(tree.listing(found.hashes), encoding="utf-8")
+    dvc_project.make(folder, root)
+
+
+def find_root(here: Path) -> Path:
+    """Return the project's root, in or above a folder."""
+    for folder in (here, *here.parents):
+        if (
+            (folder / "stages" / "fetch").is_dir()
+            and (folder / "params.yaml").is_file()
+            and (folder / "dvc.yaml").is_file()
+        ):
+            return folder
+    raise InputError(
+        f"{here} is not in a clone of the project: expected to stand where params.yaml and stages/ are, or below"
+    )
+
+
+def free_folder(root: Path, name: str) -> Path:
+    """Return where a study of that name goes; an InputError if the name is bad or taken."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise InputError(
+            f"NAME is {name!r}: expected letters, digits, _ and -, at most 64, beginning with a letter or digit"
+        )
+    if os.path.lexists(root / "studies" / name):
+        raise InputError(f"studies/{name} is there already: choose another name, or remove it first")
+    return root / "studies" / name
+
+
+def counts_table(found: Found) -> str:
+    """Return the counts as a table for people."""
+    number = found.counts()
+    rows: list[tuple[str, ...]] = [("class", *number)]
+    rows += [(label, *(f"{number[split][label]:,}" for split in number)) for label in found.classes]
+    rows.append(("all", *(f"{sum(counts.values()):,}" for counts in number.values())))
+    width, *widths = (max(8 * (at > 0), *map(len, column)) for at, column in enumerate(zip(*rows, strict=True)))
+    made = " (test set made here)" if found.split else ""
+    return "\n".join("  ".join([f"{row[0]:<{width}}", *map(str.rjust, row[1:], widths)]) for row in rows) + made
+
+
+def said(local: Path | None) -> str:
+    """Return what a person is to know of a source on this machine; nothing of a URL, which params.yaml names."""
+    if local is None:
+        return ""
+    out = list(leading_out(local)) if local.is_dir() else []
+    links = f"Links that lead out of it: {len(out):,}, as {out[0].name}; what they lead to is taken.\n" if out else ""
+    return (
+        f"params.yaml names no path: this machine remembers {local}. Elsewhere, or when it has moved, set "
+        f"{source.VARIABLE}.\n{links}"
+    )
+
+
+def then(study: Path, git: bool, committed: bool) -> str:
+    """Return the line to be typed next, from where the person stands."""
+    path = shlex.quote(os.path.relpath(study))
+    # before the first experiment: DVC queues what is committed
+    commit = f'git commit -m "Study {study.name}" -- {path} && ' if git and not committed else ""
+    return f"{commit}cd {path} && dvc repro"

@@ -1,0 +1,119 @@
+"""What a source has: its classes, its splits, and the hash of every image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from stages.fetch.archive import members
+from stages.fetch.extract import hashed, with_splits
+from stages.fetch.layout import ALL_SPLITS, SPLITS, Layout, is_hidden, plain
+from stages.fetch.names import Parts, shown
+from stages.fetch.schema import ClassName, LimitParams, SplitParams
+from stages.fetch.source import Source
+from stages.shell.errors import InputError
+
+EXPECTED = "<class>/<file>, or Training/<class>/<file> and Testing/<class>/<file>"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source has: classes in order, the sha256 of each `<split>/<class>/<file>`, and how the split was made."""
+
+    classes: list[str]
+    hashes: dict[str, str]
+    split: SplitParams | None
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return {split: {class: files}}, of Validation too where it was given."""
+        number = Counter(tuple(path.split("/")[:2]) for path in self.hashes)
+        splits = [split for split in ALL_SPLITS if split in SPLITS or any(split == each for each, _ in number)]
+        return {split: {label: number[split, label] for label in self.classes} for split in splits}
+
+
+def look(at: Source, limits: LimitParams, test_fraction: float | None, seed: int | None) -> Found:
+    """Find the classes and hash every image; make a test set where there is none.
+
+    Raises
+    ------
+    InputError
+        One line for a source that is not laid out as expected, with the folder that is at fault.
+    """
+    folders: set[Parts] = set()
+    files = [parts for parts, _ in members(at.path, limits, at.name, at.links, folders)]
+    folders |= {parts[:-1] for parts in files}
+    seen = {folder: plain(folder, splits=True) for folder in folders if not is_hidden(folder)}
+    has_splits = any(set(folder[:2]) & set(ALL_SPLITS) for folder in seen.values())
+    if not has_splits:
+        seen = {folder: plain(folder, splits=False) for folder in seen}
+    if has_splits and (test_fraction is not None or seed is not None):
+        raise InputError(f"{at.name} has splits already: --test-fraction and --seed are for sources that have none")
+    with_files = {seen[parts[:-1]] for parts in files if not is_hidden(parts)}
+    classes = class_names(class_folders(set(seen.values()), has_splits), with_files, at.name)
+    split = None if has_splits else split_params(0.2 if test_fraction is None else test_fraction, seed or 0)
+    layout = Layout(classes, has_splits, at.name)
+    hashes = hashed(members(at.path, limits, at.name, at.links), layout)
+    return Found(classes, with_splits(hashes, split) if split else hashes, split)
+
+
+def class_folders(folders: Collection[Parts], has_splits: bool) -> set[Parts]:
+    """Return those of all folders that are classes: in the splits, or at the top; one single folder may be around.
+
+    Examples
+    --------
+    >>> sorted(class_folders([("x",), ("x", "cat"), ("x", "dog")], has_splits=False))
+    [('x', 'cat'), ('x', 'dog')]
+    """
+    if not has_splits:
+        depth = len({folder[0] for folder in folders if folder}) == 1 and any(len(folder) > 1 for folder in folders)
+        return {folder[: depth + 1] for folder in folders if len(folder) > depth}
+    found = set()
+    for folder in folders:
+        at = next((i for i in (0, 1) if folder[i : i + 1] and folder[i] in ALL_SPLITS), None)
+        if at is not None and len(folder) > at + 1:
+            found.add(folder[: at + 2])
+    return found
+
+
+def class_names(folders: Collection[Parts], with_files: Collection[Parts], where: str) -> list[str]:
+    """Return the names of class folders, sorted; an InputError for one without an image and for a name that is none."""
+    for folder in sorted(folders):
+        if not any(each[: len(folder)] == folder for each in with_files):
+            raise InputError(
+                f"{where}: folder {shown('/'.join(folder))} has no image; put the images of that class there, or "
+                "remove it"
+            )
+    names = sorted({folder[-1] for folder in folders} - set(ALL_SPLITS))
+    if len(names) < 2:
+        raise InputError(
+            f"{where}: {len(names)} class folders{f' ({names[0]})' if names else ''}; expected at least 2, "
+            f"each with its images: {EXPECTED}"
+        )
+    for name in names:
+        try:
+            TypeAdapter(ClassName).validate_python(name)
+        except ValidationError as error:
+            raise InputError(f"{where}: {error.errors()[0]['ctx']['error']}; rename the folder") from None
+    return names
+
+
+def split_params(test_fraction: float, seed: int) -> SplitParams:
+    """Return the two options, checked."""
+    try:
+        return SplitParams(test_fraction=test_fraction, seed=seed)
+    except ValidationError as error:
+        item = error.errors()[0]
+        option = str(item["loc"][0]).replace("_", "-")
+        raise InputError(f"--{option} = {item['input']}: {item['msg'][:1].lower()}{item['msg'][1:]}") from None
+
+
+def leading_out(folder: Path) -> Iterator[Path]:
+    """Yield the symbolic links in a folder that lead out of it."""
+    inside = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            yield path
