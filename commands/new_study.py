@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     with atomic_folder(study) as folder:
         (folder / "params.yaml").write_text(filled_in(template, args.name, location, found), encoding="utf-8")
         params.load(Params, folder / "params.yaml")
-        (folder / "dvc.yaml").write_bytes((root / "dvc.yaml").read_bytes())
+        for name in ("dvc.yaml", "versions.yaml"):  # the same in every study
+            (folder / name).write_bytes((root / name).read_bytes())
         (folder / ".gitignore").write_text(IGNORED)
         (folder / tree.LISTING).write_text(tree.listing(found.hashes), encoding="utf-8")
     print(counts_table(found))

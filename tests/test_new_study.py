@@ -26,7 +26,7 @@ def root(tmp_path, monkeypatch):
     """Stand in something like a clone, with ../own beside it."""
     clone = tmp_path / "clone"
     (clone / "stages" / "fetch").mkdir(parents=True)
-    for name in ("params.yaml", "dvc.yaml"):
+    for name in ("params.yaml", "dvc.yaml", "versions.yaml"):
         shutil.copy(ROOT / name, clone / name)
     monkeypatch.setenv("BRAINMRI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
@@ -123,8 +123,10 @@ def test_everything_else_is_as_in_the_root(root):
         del values["report"]["title"]
     assert mine == template
     study = root / "studies" / "mine"
-    assert (study / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
-    assert {path.name for path in study.iterdir()} == {"params.yaml", "dvc.yaml", ".gitignore", "files.sha256"}
+    for name in ("dvc.yaml", "versions.yaml"):
+        assert (study / name).read_bytes() == (root / name).read_bytes()
+    made = {"params.yaml", "dvc.yaml", "versions.yaml", ".gitignore", "files.sha256"}
+    assert {path.name for path in study.iterdir()} == made
     for kept in ("/data/", "/models/*", "/logs/", "/report/"):
         assert kept in (study / ".gitignore").read_text().splitlines()
     comments = [line.split("#", 1)[1] for line in (root / "params.yaml").read_text().splitlines()[1:] if "#" in line]
