@@ -41,7 +41,7 @@ MADE = [
 
 def declaring(what: str, kind: str) -> list[str]:
     """Return the stages whose entry in dvc.yaml names a parameter or a file."""
-    return [name for name, stage in DECLARED.items() if what in [e.removeprefix("${root}/") for e in stage[kind]]]
+    return [name for name, stage in DECLARED.items() if what in stage[kind] or f"${{root}}/{what}" in stage[kind]]
 
 
 def depending(package: str) -> list[str]:
