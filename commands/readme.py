@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
+from commands import behind
 from commands.reading import read_json
 from stages.evaluate.absent import absent, counted, without
 from stages.evaluate.titles import BASELINES
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     fresh = text
-    for name, written in {"results": results, "speed": speed}.items():
+    for name, written in {"results": lambda root: results(root, text), "speed": speed}.items():
         begin, end = f"<!-- {name}: written by `brainmri readme` -->\n", f"<!-- end of {name} -->"
         before, _, rest = fresh.partition(begin)
         if (fresh.count(begin), fresh.count(end), rest.count(end)) != (1, 1, 1):
@@ -57,19 +59,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def results(root: Path) -> str:
-    """Return the table of scores and the one of copies, as Markdown."""
+def results(root: Path, before: str = "") -> str:
+    """Return the table of scores and the one of copies, as Markdown.
+
+    `before` is the README as it stands: of a commit that a shallow clone's history lacks, it is what is known.
+    """
     lines = [
-        "| study | all test images | without a copy in training | copies of training images |",
-        "|---|---|---|---|",
+        "| study | all test images | without a copy in training | copies of training images | made by |",
+        "|---|---|---|---|---|",
     ]
     for folder, title in STUDIES.items():
         if not (root / folder / "metrics/scores.csv").is_file():
-            lines.append(_row(title, "not run yet", "", ""))
+            lines.append(_row(title, "not run yet", "", "", ""))
             continue
         metrics = read_figures(root / folder / "metrics/scores.csv")
         cells = [_accuracy(metrics[group], _classes(metrics)) for group in ("all", "clean", "leaked")]
-        lines.append(_row(f"[{title}]({folder})", *cells))
+        lines.append(_row(f"[{title}]({folder})", *cells, _made_by(root / folder, f"]({folder}) |", before)))
     integrity = root / "studies/nickparvar/metrics/integrity.csv"
     if integrity.is_file():
         lines += ["", *_copies(read_figures(integrity)["leaked"]), "", *_worth(root)]
@@ -107,6 +112,18 @@ def speed(root: Path) -> str:
             ratios = ["", *(f" (x {row[f'trainer_to_{way}']:.2f})" for way in ways[1:])]
             lines.append(_row(f"{row['size']} px", *(cell + ratio for cell, ratio in zip(cells, ratios, strict=True))))
     return "\n".join([*lines, ""]) if lines else "not measured yet\n"
+
+
+def _made_by(study: Path, row: str, before: str) -> str:
+    """Return "this commit", or the name of the one whose code made the figures where code or settings went on since.
+
+    A commit cannot hold its own name; but where a study is behind, the commit that made its figures is past.
+    """
+    if not behind.changed(study):
+        return "this commit"
+    known = re.search(rf"{re.escape(row)}.* \| `([0-9a-f]+)` \|$", before, re.MULTILINE)
+    commit = behind.made_by(study) or (known[1] if known else None)
+    return f"`{commit}`" if commit else "a run that is not committed"
 
 
 def _row(*cells: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from commands import behind
 from stages import params
 from stages.evaluate.schema import Params
 from stages.evaluate.summary import summary
@@ -49,4 +50,17 @@ def run(args: argparse.Namespace) -> int:
             "or take both from Git"
         ) from None
     print(text)
+    if Path("dvc.lock").is_file():
+        print(_standing(Path.cwd()))
     return 0
+
+
+def _standing(study: Path) -> str:
+    """Return the line that says which commit made these figures, and whether code or settings went on since."""
+    commit, changed = behind.made_by(study), behind.changed(study)
+    made = f"\nmade by commit {commit}" if commit else "\nmade by a run that is not in Git's history here"
+    if not changed:
+        return f"{made}, with the code and settings that lie here"
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    again = f"`brainmri replay {commit}` re-makes them; " if commit else ""
+    return f"{made}; changed since: {', '.join(changed[:3])}{more}: {again}`dvc repro` brings them up to date"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from stages.shell.errors import InputError as InputError
+from stages.shell.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

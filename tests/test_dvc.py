@@ -86,7 +86,7 @@ def study(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sh(clone, "git", "clone", "-q", str(clone), str(another))
     clone, folder = another, another / "studies/tiny"
     folder.mkdir()
-    for name in ("dvc.yaml", "params.yaml"):
+    for name in ("dvc.yaml", "params.yaml", "versions.yaml"):
         shutil.copy(clone / name, folder)
     set_params(folder, root="../..")
     dvc_project.make(folder, clone)

@@ -16,12 +16,18 @@ import pytest
 from conftest import copy_repository
 
 import stages  # noqa: F401
+from commands.versions import packages, text
 from stages.params import parse, written
+from stages.shell.provenance import locked
 
 ROOT = Path(__file__).parent.parent
 DECLARED = parse((ROOT / "dvc.yaml").read_text())["stages"]
 PAGE = ROOT / "docs/what-reruns.md"
-KEYS = list(dict.fromkeys(key for stage in DECLARED.values() for key in stage["params"]))
+KEYS = list(dict.fromkeys(key for stage in DECLARED.values() for key in stage["params"] if isinstance(key, str)))
+LOCKED = locked(ROOT / "requirements.lock")
+TOOLS = ["ruff", "pytest", "mypy", "dvc", "kagglehub", "pooch", "tqdm"]  # in requirements.lock, and no stage's affair
+PACKAGES = [*dict.fromkeys(name for stage in DECLARED.values() for name in packages(stage)), *TOOLS]
+SHELL = sorted(f"stages/shell/{path.name}" for path in (ROOT / "stages/shell").glob("[!_]*.py"))
 DEPS = list(dict.fromkeys(dep for stage in DECLARED.values() for dep in stage["deps"]))
 CODE = [dep.removeprefix("${root}/") for dep in DEPS if "${root}" in dep]
 DATA = [dep for dep in DEPS if "${root}" not in dep]
@@ -35,7 +41,12 @@ MADE = [
 
 def declaring(what: str, kind: str) -> list[str]:
     """Return the stages whose entry in dvc.yaml names a parameter or a file."""
-    return [name for name, stage in DECLARED.items() if what in [e.removeprefix("${root}/") for e in stage[kind]]]
+    return [name for name, stage in DECLARED.items() if what in stage[kind] or f"${{root}}/{what}" in stage[kind]]
+
+
+def depending(package: str) -> list[str]:
+    """Return the stages whose entry in dvc.yaml names a package."""
+    return [name for name, stage in DECLARED.items() if package in packages(stage)]
 
 
 def copy(folder: Path) -> Path:
@@ -61,17 +72,21 @@ def content(out: Path) -> Path:
     return out if out.suffix else out / "file"
 
 
-def runs_again(folder: Path, what: str) -> list[str]:
-    """Return the stages that DVC calls changed because of `what`, in the pipeline's order."""
+def status(folder: Path) -> dict[str, list[Any]]:
+    """Return what `dvc status` says."""
     from dvc.repo import Repo
 
     with Repo(str(folder)) as repo:
-        status: dict[str, list[Any]] = repo.status()
+        return dict(repo.status())
+
+
+def runs_again(folder: Path, what: str) -> list[str]:
+    """Return the stages that DVC calls changed because of `what`, in the pipeline's order."""
     found = []
-    for stage, entries in status.items():
+    for stage, entries in status(folder).items():
         changed = [entry["changed deps"] for entry in entries if isinstance(entry, dict) and "changed deps" in entry]
         named = {path for each in changed for path in each} | {
-            key for each in changed for key in each.get("params.yaml", {})
+            key for each in changed for file in ("params.yaml", "versions.yaml") for key in each.get(file, {})
         }
         if {what, f"./{what}"} & named:
             found.append(stage.rpartition(":")[2])
@@ -86,6 +101,21 @@ def with_param(folder: Path, key: str) -> list[str]:
         return runs_again(folder, key)
     finally:
         path.write_text(before)
+
+
+def with_package(folder: Path, name: str) -> list[str]:
+    """Lock another version of a package; write versions.yaml anew, as `brainmri versions` does."""
+    lock, versions = folder / "requirements.lock", folder / "versions.yaml"
+    before = lock.read_text(), versions.read_text()
+    line = f"\n{name}=={LOCKED[name]} "
+    assert before[0].count(line) == 1
+    lock.write_text(before[0].replace(line, f"\n{name}==999.9 "))
+    versions.write_text(text(list(parse(before[1])), locked(lock)))
+    try:
+        return runs_again(folder, name)
+    finally:
+        lock.write_text(before[0])
+        versions.write_text(before[1])
 
 
 def with_code(folder: Path, dep: str) -> list[str]:
@@ -106,6 +136,10 @@ def with_more(folder: Path, dep: str, path: Path, more: bytes) -> list[str]:
         path.write_bytes(before)
 
 
+def nothing(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
 def page(folder: Path) -> str:
     """Return the table of what runs again, as DVC says it."""
     lines = [
@@ -119,6 +153,15 @@ def page(folder: Path) -> str:
     ]
     lines += [f"| `params.yaml`: `{key}` | {', '.join(with_param(folder, key))} |" for key in KEYS]
     lines += [f"| `{dep}` | {', '.join(with_code(folder, dep))} |" for dep in CODE]
+    lines += [f"| `{path}` | {nothing(with_code(folder, path))} |" for path in SHELL]
+    lines += [
+        "",
+        "Another version of a package in `requirements.lock`, and with it in `versions.yaml` (`brainmri versions`):",
+        "",
+        "| package | stages that run again |",
+        "|---|---|",
+    ]
+    lines += [f"| `{name}` | {nothing(with_package(folder, name))} |" for name in PACKAGES]
     lines += [
         "",
         "What follows: an output that came out with other bytes runs the stages again that read it.",
@@ -145,6 +188,23 @@ def test_changed_code_runs_the_stages_that_declare_it_and_no_other(repository: P
     assert with_code(repository, dep) == declaring(dep, "deps")
 
 
+@pytest.mark.parametrize("path", SHELL)
+def test_a_changed_line_of_what_only_speaks_or_guards_runs_nothing(repository: Path, path: str):
+    assert with_code(repository, path) == []
+    before = (repository / path).read_text()
+    (repository / path).write_text(before + "\n")
+    try:
+        assert status(repository) == {}
+    finally:
+        (repository / path).write_text(before)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_another_version_runs_the_stages_that_depend_on_it_and_no_other(repository: Path, name: str):
+    assert with_package(repository, name) == depending(name)
+    assert (depending(name) == []) == (name in TOOLS)
+
+
 @pytest.mark.parametrize("dep", DATA)
 def test_an_output_with_other_bytes_runs_the_stages_that_read_it_and_no_other(repository: Path, dep: str):
     assert with_data(repository, dep) == declaring(dep, "deps")
@@ -155,15 +215,15 @@ def test_all_data_that_a_stage_reads_is_an_output_of_another():
 
 
 def test_nothing_changed_runs_nothing(repository: Path):
-    from dvc.repo import Repo
-
-    with Repo(str(repository)) as repo:
-        assert repo.status() == {}
+    assert status(repository) == {}
 
 
 def test_the_page_says_what_dvc_yaml_says():
     rows = [f"| `params.yaml`: `{key}` | {', '.join(declaring(key, 'params'))} |" for key in KEYS]
-    rows += [f"| `{dep}` | {', '.join(declaring(dep, 'deps'))} |" for dep in [*CODE, *DATA]]
+    rows += [f"| `{dep}` | {', '.join(declaring(dep, 'deps'))} |" for dep in CODE]
+    rows += [f"| `{path}` | nothing |" for path in SHELL]
+    rows += [f"| `{name}` | {nothing(depending(name))} |" for name in PACKAGES]
+    rows += [f"| `{dep}` | {', '.join(declaring(dep, 'deps'))} |" for dep in DATA]
     assert [line for line in PAGE.read_text().splitlines() if line.startswith("| `")] == rows, (
         "run this file to write it"
     )

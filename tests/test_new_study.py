@@ -27,7 +27,16 @@ from stages.shell.errors import InputError
 ROOT = Path(__file__).parent.parent
 FLAT = {f"{label}/{number}.jpg": f"{label} {number}".encode() * 9 for label in ("cat", "dog") for number in range(10)}
 # what Git has of a new study: its own, and what makes it a DVC project
-KEPT = {"params.yaml", "dvc.yaml", ".gitignore", "files.sha256", ".dvcignore", ".dvc/config", ".dvc/.gitignore"}
+KEPT = {
+    "params.yaml",
+    "dvc.yaml",
+    "versions.yaml",
+    ".gitignore",
+    "files.sha256",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+}
 KEPT |= {f".dvc/plots/{path.name}" for path in (ROOT / ".dvc/plots").iterdir()}
 
 
@@ -36,7 +45,7 @@ def root(tmp_path, monkeypatch):
     """Stand in something like a clone, with ../own beside it."""
     clone = tmp_path / "clone"
     (clone / "stages" / "fetch").mkdir(parents=True)
-    for name in ("params.yaml", "dvc.yaml", ".dvcignore"):
+    for name in ("params.yaml", "dvc.yaml", "versions.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, clone / name)
     shutil.copytree(ROOT / ".dvc/plots", clone / ".dvc/plots")
     shutil.copy(ROOT / ".dvc/.gitignore", clone / ".dvc")
@@ -312,7 +321,8 @@ def test_everything_else_is_as_in_the_root(root):
         del values["report"]["title"]
     assert mine == template
     study = root / "studies" / "mine"
-    assert (study / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
+    for name in ("dvc.yaml", "versions.yaml"):
+        assert (study / name).read_bytes() == (root / name).read_bytes()
     assert {path.relative_to(study).as_posix() for path in study.rglob("*") if path.is_file()} == KEPT
     for kept in ("/data/", "/models/*", "/logs/", "/report/"):
         assert kept in (study / ".gitignore").read_text().splitlines()

@@ -42,7 +42,7 @@ def only_declared(stage: str, study: Path, folder: Path) -> tuple[Path, Path]:
         copy(*((ROOT / ours, code / ours) if ours != dep else (study / dep, bare / dep)))
     values = parse((study / "params.yaml").read_text())
     bare.mkdir(exist_ok=True)
-    declared = {key: values[key] for key in PIPELINE[stage]["params"]}
+    declared = {key: values[key] for key in PIPELINE[stage]["params"] if isinstance(key, str)}
     (bare / "params.yaml").write_text(written(declared))
     return code, bare
 

@@ -74,7 +74,8 @@ def fill(folder: Path, root: Path, name: str, location: str | None, found: Found
     template = (root / "params.yaml").read_text(encoding="utf-8-sig")
     (folder / "params.yaml").write_text(filled_in(template, name, location, found), encoding="utf-8")
     params.load(Params, folder / "params.yaml")
-    (folder / "dvc.yaml").write_bytes((root / "dvc.yaml").read_bytes())
+    for same in ("dvc.yaml", "versions.yaml"):  # in every study
+        (folder / same).write_bytes((root / same).read_bytes())
     (folder / ".gitignore").write_text(IGNORED)
     (folder / tree.LISTING).write_text(tree.listing(found.hashes), encoding="utf-8")
     dvc_project.make(folder, root)

@@ -42,10 +42,25 @@ def environment() -> dict[str, Any]:
     }
 
 
+def locked(lock: Path) -> dict[str, str]:
+    """Return {name: version} of the packages that a lock file names; none where there is no such file."""
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", _text(lock), re.MULTILINE))
+
+
+def behind(study: Path, lock: Path) -> dict[str, str]:
+    """Return what a study's versions.yaml has otherwise than the lock: `{name: "there -> locked"}`.
+
+    Nothing where the study has no such file: DVC refuses to run a stage that depends on one that is not there.
+    """
+    named = dict(re.findall(r"^([a-z0-9-]+): '?([^\s']+)'?$", _text(study / "versions.yaml"), re.MULTILINE))
+    known = locked(lock)
+    return {name: f"{version} -> {known.get(name)}" for name, version in named.items() if version != known.get(name)}
+
+
 def installed(lock: Path) -> dict[str, str]:
     """Return {name: version} of the packages that `lock` names and that are installed."""
     found = {}
-    for name in _locked(lock):
+    for name in locked(lock):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -55,10 +70,8 @@ def installed(lock: Path) -> dict[str, str]:
 
 def other_versions(lock: Path) -> dict[str, str]:
     """Return packages installed in another version than the lock file names: `{name: "locked -> installed"}`."""
-    locked = _locked(lock)
-    return {
-        name: f"{locked[name]} -> {version}" for name, version in installed(lock).items() if version != locked[name]
-    }
+    known = locked(lock)
+    return {name: f"{known[name]} -> {version}" for name, version in installed(lock).items() if version != known[name]}
 
 
 def cpu() -> str:
@@ -105,10 +118,6 @@ def dvc_hash(path: Path) -> str:
     listing = [{"md5": dvc_hash(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     listing.sort(key=lambda entry: entry["relpath"])
     return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest()}.dir"
-
-
-def _locked(lock: Path) -> dict[str, str]:
-    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", _text(lock), re.MULTILINE))
 
 
 def _text(path: Path | str) -> str:

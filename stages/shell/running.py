@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from stages.shell import provenance
 from stages.shell.errors import InputError, os_error
@@ -19,6 +20,7 @@ def run(stage: str, main: Callable[[], None]) -> None:
     for name, versions in provenance.other_versions(provenance.LOCK).items():
         print(f"{stage}: {name} is not as in requirements.lock ({versions}): bits may differ", file=sys.stderr)
     try:
+        _refuse_other_versions(Path.cwd())
         main()
         provenance.log(stage, time.perf_counter() - begun)
     except InputError as error:
@@ -30,3 +32,11 @@ def run(stage: str, main: Callable[[], None]) -> None:
         sys.exit(f"{stage}: {line}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _refuse_other_versions(study: Path) -> None:
+    """Raise an InputError where DVC would write down other versions than those that the code is locked to."""
+    for name, versions in provenance.behind(study, provenance.LOCK).items():
+        raise InputError(
+            f"versions.yaml is not as requirements.lock ({name} {versions}): run `brainmri versions`, then again"
+        )
