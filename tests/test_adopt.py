@@ -134,7 +134,7 @@ def test_where_a_stretch_differs_nothing_is_written_and_the_step_is_named(folder
 @pytest.mark.parametrize("stage", ["prepare", "evaluate"])
 def test_where_a_cheap_stage_gives_other_bits_nothing_is_written_and_the_output_is_named(folder: Path, stage: str):
     code = (folder / f"{stage}.py").read_text()
-    change(folder, f"{stage}.py", code.replace("'1'", "'9'").replace("'{}'", "'[]'"))
+    change(folder, f"{stage}.py", code.replace("'1'", "'9'").replace("'{}'", "'{\"a\": 1}'"))
     status, said = adopt(folder)
     out = {"prepare": "data.txt", "evaluate": "metrics/test.json"}[stage]
     assert status == 1 and f"{stage}: {out} DIFFERS" in said, said
