@@ -65,7 +65,7 @@ def test_what_has_not_its_hash_is_not_taken_and_dvc_pull_is_named(root: Path, th
         (root / ".dvc/cache/files/md5" / one[:2] / one[2:]).unlink()
     if there == "another file":
         (root / "studies/mine/data/one").write_bytes(b"2")
-    with pytest.raises(InputError, match="data/one with hash .* get it with `dvc pull`"):
+    with pytest.raises(InputError, match=r"data/one with hash .* get it with `dvc pull`"):
         placed(root, "data/one", digest)
     assert not (root.parent / "clone/studies/mine/data/one").exists()
 

@@ -354,11 +354,8 @@ def resumed_at(text: str) -> tuple[int, int] | None:
 
 
 def fresh(alone: Path, folder: Path) -> Path:
-    shutil.copytree(
-        alone,
-        folder,
-        ignore=shutil.ignore_patterns(".checkpoints", "logs", "model.safetensors", "curves", "trail", "plots"),
-    )
+    made = (".checkpoints", "logs", "model.safetensors", "curves", "trail", "plots")
+    shutil.copytree(alone, folder, ignore=shutil.ignore_patterns(*made))
     return folder
 
 
