@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from commands import reading
 from commands.repository import git
 from stages import params
@@ -41,7 +39,7 @@ def _changed(study: Path, entry: dict[str, Any], had: dict[str, Any], values: di
             yield path
     now: dict[str, Any] = {key: values.get(key) for key in entry["params"] if isinstance(key, str)}
     yield from (f"params.yaml: {key}" for key in _differing(had.get("params", {}).get("params.yaml", {}), now))
-    versions = yaml.safe_load((study / "versions.yaml").read_text(encoding="utf-8"))
+    versions = params.read(study / "versions.yaml")
     named = [name for each in entry["params"] if isinstance(each, dict) for name in each["versions.yaml"]]
     before = had.get("params", {}).get("versions.yaml", {})
     yield from (f"versions.yaml: {key}" for key in _differing(before, {name: versions.get(name) for name in named}))

@@ -57,7 +57,7 @@ def adopted(known: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
     So it counts for nothing once a stage was run with other code, or where an adoption was killed before its end.
     """
     entries = known.get("adopted", {})
-    return {stage: entry for stage, entry in entries.items() if entry["code"] == code(lock.get(stage, {}), lock)}
+    return {stage: entry for stage, entry in entries.items() if entry.get("code") == code(lock.get(stage, {}), lock)}
 
 
 def code(entry: dict[str, Any], lock: dict[str, Any]) -> dict[str, str]:

@@ -43,6 +43,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, print, and return the exit status."""
     unwind_when_ended()
+    if args.spot and args.stages:
+        raise InputError("--spot and --stages: give one of them; --spot trains again, and runs no stage whole")
     root = find_root()
     name = args.study or here(root)
     with tempfile.TemporaryDirectory(prefix="brainmri-replay-") as folder:

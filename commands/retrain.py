@@ -28,7 +28,7 @@ def read_trail(path: Path = TRAIL) -> Rows:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             rows = {int(row["step"]): row for row in reader}
-        if reader.fieldnames != trail.COLUMNS:
+        if reader.fieldnames != trail.COLUMNS or not rows:
             raise ValueError
         return rows
     except FileNotFoundError:

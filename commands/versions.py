@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from commands.repository import find_root
+from stages import params
 from stages.files import atomic_write
 from stages.shell.errors import InputError
 from stages.shell.provenance import locked
@@ -30,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file beside the root's dvc.yaml and every study's."""
     root = find_root()
-    declared = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    declared = params.read(root / "dvc.yaml")["stages"]
     written = text(sorted(set().union(*map(packages, declared.values()))), locked(root / "requirements.lock"))
     for pipeline in [root / "dvc.yaml", *sorted(root.glob("studies/*/dvc.yaml"))]:
         atomic_write(pipeline.with_name("versions.yaml"), written)

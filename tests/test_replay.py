@@ -288,6 +288,33 @@ def test_metrics_and_lock_forged_to_agree_are_found_out(tmp_path: Path):
     assert "accuracy committed: 0.999900" in out and "accuracy now: 0.600000" in out
 
 
+def test_where_two_trainings_part_is_named(tmp_path: Path):
+    folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
+    code = (
+        "import os, time\nos.makedirs('plots', exist_ok=True)\nrows = ['0,0,,a,,,b', f'2,0,1.5,{time.time_ns()},,,b']\n"
+    )
+    header = "step,epoch,train_loss,weights,average,best,optimizer"
+    code += f"open('plots/trail.csv', 'w').write('\\n'.join([{header!r}, *rows]) + '\\n')\n"
+    (folder / "make.py").write_text(code)
+    stage = {"cmd": "python make.py", "deps": ["make.py"], "plots": [{"plots/trail.csv": {"cache": False}}]}
+    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    stages["make"]["cmd"] = "touch out.txt"
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages | {"train": stage}}))
+    status, out, _ = replay(committed(folder, "a trail"))
+    assert status == 1 and "the first step of the trail that differs: 2 (weights)\n" in out
+
+
+def test_spot_and_stages_do_not_go_together(tmp_path: Path, capsys):
+    assert main(["replay", "--spot", "1", "--stages", "train"]) == 2
+    assert "--spot and --stages: give one of them" in capsys.readouterr().err
+
+
+def test_a_commit_without_a_trail_is_one_line(tmp_path: Path):
+    folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
+    status, out, err = replay(folder, "--spot", "1")
+    assert status == 2 and out == "" and "wrote no trail" in err and err.count("\n") == 1
+
+
 def test_scores_of_a_stage_that_did_not_run_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = scored(tmp_path / "one", 1)
     (folder / "make.py").write_text("import os\nif 'FAIL' in os.environ:\n    raise SystemExit(1)\n" + SCORED)

@@ -255,7 +255,10 @@ def test_files_that_do_not_belong_together_are_told_without_training(study: Path
 UNCHANGED = {"changed_code": [], "same": False}
 
 
-@pytest.mark.parametrize("text", ["", "step\n1\n", "step,epoch,train_loss,weights,average,best,optimizer\nx,,,,,,\n"])
+HEADER = ",".join(trail.COLUMNS)
+
+
+@pytest.mark.parametrize("text", ["", f"{HEADER}\n", "step\n1\n", f"{HEADER}\nx,,,,,,\n"])
 def test_a_damaged_trail_is_one_line(tmp_path: Path, text: str):
     (tmp_path / "trail.csv").write_text(text)
     with pytest.raises(InputError, match="no trail: expected a table"):

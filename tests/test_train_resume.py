@@ -331,7 +331,8 @@ def kill(run: subprocess.Popen[str]) -> str:
 
 
 def outputs(study: Path) -> dict[str, str]:
-    files = [study / "models/model.safetensors", *sorted((study / "models/curves").rglob("*"))]
+    files = [study / "models/model.safetensors", study / "plots/trail.csv"]
+    files += [path for name in ("curves", "trail") for path in sorted((study / "models" / name).rglob("*"))]
     return {str(path.relative_to(study)): sha256_file(path) for path in files if path.is_file()}
 
 
@@ -367,7 +368,8 @@ def resumed_at(text: str) -> tuple[int, int] | None:
 
 
 def fresh(alone: Path, folder: Path) -> Path:
-    shutil.copytree(alone, folder, ignore=shutil.ignore_patterns(".checkpoints", "logs", "model.safetensors", "curves"))
+    made = (".checkpoints", "logs", "model.safetensors", "curves", "trail", "plots")
+    shutil.copytree(alone, folder, ignore=shutil.ignore_patterns(*made))
     return folder
 
 
@@ -388,6 +390,7 @@ def test_a_run_killed_three_times_ends_with_the_bits_of_one_left_alone(alone: Pa
     time.sleep(random.uniform(0, 1))
     first = kill(run)
     other = {"PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "LANG": "de_DE.UTF-8", "OMP_NUM_THREADS": "5"}
+    other["BRAINMRI_WORKERS"] = "3"
     last = end(start(study, one_core, **other, BRAINMRI_CHECKPOINT_STEPS="0"))
     assert resumed_at(first) and resumed_at(last)
     assert outputs(study) == outputs(alone)
