@@ -11,7 +11,7 @@ from stages.verify.manifest import ORDER
 from stages.verify.scan import SPLITS
 
 
-def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
+def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame, neighbours: pd.DataFrame) -> dict[str, Any]:
     """Return counts for people and for `dvc metrics diff`: no lists but that of conflicts, nothing missing."""
     good = manifest[manifest.status == "ok"]
     sizes = good.groupby("group").size()
@@ -27,6 +27,7 @@ def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
         "twin_pairs": _counts(pairs.kind, ORDER),
         "label_conflicts": _conflicts(good, pairs),
         "leaked": _leaked(good),
+        "neighbours": _neighbours(good, neighbours),
     }
 
 
@@ -56,4 +57,15 @@ def _leaked(good: pd.DataFrame) -> dict[str, Any]:
         "test_files": len(test),
         "share": round(len(leaked) / max(len(test), 1), 4),
         "training_files_with_twin_in_testing": int(((good.split == "Training") & (good.twin_in_testing == 1)).sum()),
+    }
+
+
+def _neighbours(good: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
+    """Count test files with a slice of the same head in Training, by class; and those of them without a copy there."""
+    test = good[good.split == "Testing"]
+    near = test[test.neighbour_of != ""]
+    return {
+        "by_class": _counts(near.label, tuple(sorted(test.label.unique()))),
+        "without_copy": int((near.twin_in_training == 0).sum()),
+        "pairs": len(pairs),
     }
