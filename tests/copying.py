@@ -24,9 +24,9 @@ PHANTOMS = PhantomParams(
 )
 TWINS = Twins(
     neighbours=8,
-    candidate=0.6,
-    framed_neighbours=3,
-    framed=0.65,
+    candidate=0.65,
+    framed_neighbours=2,
+    framed=0.45,
     similarity=0.84,
     neighbour=0.6,
     block=0.6,

@@ -1,4 +1,4 @@
-"""The audit finds pictures that were turned a little, cropped, written on or re-toned; and tells neighbours from copies."""
+"""The audit finds pictures that were turned, cropped, written on or re-toned, and tells neighbours from copies."""
 
 import random
 
@@ -25,7 +25,7 @@ def study(folder, training, testing, **changes):
     return examine_study(folder, params(**changes), 1)
 
 
-def tests(found):
+def rows(found):
     frame = found.manifest
     return frame[frame.path.str.startswith("Testing/a")]
 
@@ -79,7 +79,7 @@ def test_kinds_of_copies_that_the_public_set_holds(tmp_path, name):
     found = study(
         tmp_path, [encoded(grey) for grey in pictures], [encoded(jpeg(MISSED[name](grey), 85)) for grey in pictures]
     )
-    twins = tests(found)
+    twins = rows(found)
     assert twins.twin_of.tolist() == [f"Training/a/{number:03}.png" for number in range(COUNT)]
     assert set(twins.twin_kind) == {"mirrored" if "mirrored" in name else "copy"}
 
@@ -92,7 +92,7 @@ def test_a_changed_picture_is_found_from_either_side_and_mirrored(tmp_path, name
         [changed(grey, name, "1") for grey in pictures],
         [encoded(derived(grey, "mirrored_jpeg", k)) for k, grey in enumerate(pictures)],
     )
-    assert tests(found).twin_kind.tolist() == ["mirrored"] * 6
+    assert rows(found).twin_kind.tolist() == ["mirrored"] * 6
 
 
 def test_index_finds_parts_of_pictures_too(tmp_path):
@@ -105,9 +105,9 @@ def test_index_finds_parts_of_pictures_too(tmp_path):
 def test_a_head_that_changes_little_is_a_neighbour_and_joins_no_group(tmp_path):
     # A slice that fades into another stands for the next slice of one head.
     one, two = (np.asarray(Image.fromarray(phantom(SEED, n)).resize((200, 200)), float) for n in (0, 4))
-    steps = [encoded((one * (1 - t) + two * t).astype(np.uint8)) for t in (0, 0.3)]
+    steps = [encoded((one * (1 - t) + two * t).astype(np.uint8)) for t in (0, 0.42)]
     found = study(tmp_path, steps[:1], steps[1:])
-    row = tests(found).iloc[0]
+    row = rows(found).iloc[0]
     assert (row.twin_kind, row.twin_in_training, row.neighbour_of) == ("none", 0, "Training/a/000.png")
     assert 0.6 <= float(row.neighbour_similarity) < 0.84
     assert found.neighbours[["path", "twin", "kind"]].to_numpy().tolist() == [

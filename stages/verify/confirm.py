@@ -18,9 +18,11 @@ from stages.verify.frames import FRAMES, SIDE
 FAINTEST = 0.001  # mean square of the detail around a pixel, below which there is none
 BLOCKS = 4  # a view is judged by 4 x 4 blocks
 OUTLINE = 0.8  # correlation of aligned descriptors below which no two pictures are the same
-FRAMED_OUTLINE = 0.7  # the same where one of the two may be a part of the other
+HALFWAY = 0.6  # the same after half of the steps
+FRAMED_OUTLINE = 0.55  # the same where one of the two may be a part of the other
 FRAMED_COARSE = 0.75  # and the correlation of their aligned views at half the size, below which no two are the same
 OVERLAP = 0.4  # of a view that both must show, for what they show to say something
+UNMOVED = np.array([0, 1, 0, 1], np.float32)  # see `align`
 LIMITS = np.array([[-0.25, 0.8, -0.25, 0.8], [0.25, 1.25, 0.25, 1.25]], np.float32)  # see `align`
 
 Images = NDArray[Any]  # float32 [N, side, side]
@@ -39,8 +41,7 @@ def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving
     """
     whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
     for wide in _chunks(np.arange(len(fixed)), 256):
-        fit, outline = _fit_outlines(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]))
-        alike = np.nonzero(np.round(outline, 4) >= OUTLINE)[0]
+        fit, alike = _alike(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]))
         for part in _chunks(alike, 32):
             at = wide[part]
             one = _levels(fixed[at])
@@ -57,8 +58,9 @@ def framed_similarities(
     """
     whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
     for wide in _chunks(np.arange(len(fixed)), 256):
-        fit, outline = _fit_outlines(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]))
-        alike = np.nonzero(np.round(outline, 4) >= FRAMED_OUTLINE)[0]
+        start = np.tile(UNMOVED, (len(wide), 1))
+        fit, outline = _fit_outlines(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]), start)
+        alike = np.nonzero(outline >= FRAMED_OUTLINE)[0]
         maps = affine.composed(_maps(fit[alike]), affine.inverse(FRAMES[frame[wide[alike]]]))
         for part in _chunks(np.arange(len(alike)), 32):
             at = wide[alike[part]]
@@ -103,10 +105,18 @@ def _levels(views: Views) -> Images:
     return views.astype(np.float32) / 40
 
 
-def _fit_outlines(fixed: Images, moving: Images) -> tuple[NDArray[np.float32], Floats]:
-    """Return the alignment of descriptors, float32 [N, 4], and their correlation after it."""
-    fit = np.tile(np.array([0, 1, 0, 1], np.float32), (len(fixed), 1))
-    fit = _refined(fixed, moving, fit, 4)
+def _alike(fixed: Images, moving: Images) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Return the alignment of descriptors, float32 [N, 4], and which pairs are alike after it."""
+    fit, outline = _fit_outlines(fixed, moving, np.tile(UNMOVED, (len(fixed), 1)))
+    on = np.nonzero(outline >= HALFWAY)[0]
+    if len(on):
+        fit[on], outline[on] = _fit_outlines(fixed[on], moving[on], fit[on])
+    return fit, np.nonzero(outline >= OUTLINE)[0]
+
+
+def _fit_outlines(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> tuple[NDArray[np.float32], Floats]:
+    """Return the alignment of descriptors after two more steps, and their correlation after it."""
+    fit = _refined(fixed, moving, fit, 2)
     return fit, _correlation(fixed, *_resample(moving, fit))
 
 
