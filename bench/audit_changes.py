@@ -109,6 +109,7 @@ def measured(found: Any, truth: dict[str, str]) -> dict[str, Any]:
     return {
         "files": len(found.manifest),
         "recall": {name: round(sum(each) / len(each), 4) for name, each in recall.items()},
+        "missed": {name: missed for name in CHANGES if (missed := lost(name, truth, hits))},
         "each": len(next(iter(recall.values()))),
         "pairs_across": len(pairs),
         "false_pairs_across": len(false),
@@ -116,6 +117,10 @@ def measured(found: Any, truth: dict[str, str]) -> dict[str, Any]:
         "other_heads": len(others) - 1,
         "other_heads_called_copies": int(others.twin_in_training.sum()),
     }
+
+
+def lost(name: str, truth: dict[str, str], hits: dict[str, bool]) -> list[str]:
+    return [truth[path] for path in truth if path.startswith(f"Testing/all/{name}-") and not hits.get(path, False)][:12]
 
 
 def main() -> None:

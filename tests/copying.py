@@ -24,7 +24,7 @@ PHANTOMS = PhantomParams(
 )
 TWINS = Twins(
     neighbours=8,
-    candidate=0.65,
+    candidate=0.7,
     framed_neighbours=2,
     framed=0.45,
     similarity=0.84,

@@ -104,8 +104,8 @@ def test_index_finds_parts_of_pictures_too(tmp_path):
 
 def test_a_head_that_changes_little_is_a_neighbour_and_joins_no_group(tmp_path):
     # A slice that fades into another stands for the next slice of one head.
-    one, two = (np.asarray(Image.fromarray(phantom(SEED, n)).resize((200, 200)), float) for n in (0, 4))
-    steps = [encoded((one * (1 - t) + two * t).astype(np.uint8)) for t in (0, 0.42)]
+    one, two = (np.asarray(Image.fromarray(phantom(SEED, n)).resize((200, 200)), float) for n in (0, 8))
+    steps = [encoded((one * (1 - t) + two * t).astype(np.uint8)) for t in (0, 0.3)]
     found = study(tmp_path, steps[:1], steps[1:])
     row = rows(found).iloc[0]
     assert (row.twin_kind, row.twin_in_training, row.neighbour_of) == ("none", 0, "Training/a/000.png")

@@ -19,7 +19,7 @@ FAINTEST = 0.001  # mean square of the detail around a pixel, below which there 
 BLOCKS = 4  # a view is judged by 4 x 4 blocks
 OUTLINE = 0.8  # correlation of aligned descriptors below which no two pictures are the same
 HALFWAY = 0.6  # the same after half of the steps
-FRAMED_OUTLINE = 0.55  # the same where one of the two may be a part of the other
+FRAMED_OUTLINE = 0.68  # the same where one of the two may be a part of the other
 FRAMED_COARSE = 0.75  # and the correlation of their aligned views at half the size, below which no two are the same
 OVERLAP = 0.4  # of a view that both must show, for what they show to say something
 UNMOVED = np.array([0, 1, 0, 1], np.float32)  # see `align`
@@ -78,7 +78,7 @@ def _maps(fit: NDArray[np.float32]) -> NDArray[np.float32]:
 def _framed_agreement(fixed: Images, moving: Images, maps: NDArray[np.float32]) -> tuple[Floats, Floats]:
     whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
     small, small_moving = _halved(fixed), _halved(moving)
-    maps = affine.refined(small, small_moving, maps, 3)
+    maps = affine.refined(small, small_moving, maps, 2)
     on = np.nonzero(_correlation(small, *affine.resampled(small_moving, maps)) >= FRAMED_COARSE)[0]
     if len(on):
         fixed, moving = fixed[on], moving[on]

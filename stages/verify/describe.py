@@ -79,11 +79,14 @@ def is_negative(work: Image.Image, frame: Box) -> bool:
 def head_boxes(work: Image.Image, frame: Box) -> list[Box]:
     """Return the head's box as three scales of tones show it, the last without what is thin or noisy."""
     levels = np.asarray(work)
-    blurred = np.asarray(work.filter(ImageFilter.BoxBlur(3)))
+    # at half the size, which is as good for this and costs a quarter
+    blurred = np.asarray(work.reduce(2).filter(ImageFilter.BoxBlur(1)))
+    left, top, right, bottom = (edge // 2 for edge in frame)
+    left, top, right, bottom = foreground_box(blurred, (left, top, right, bottom), LINEAR, 0.15)
     return [
         foreground_box(levels, frame, ROOT, 0.15),
         foreground_box(levels, frame, LOG, 0.08),
-        foreground_box(blurred, frame, LINEAR, 0.15),
+        (2 * left, 2 * top, 2 * right, 2 * bottom),
     ]
 
 

@@ -1,7 +1,7 @@
 """Parts and slight turns of a head, described too: what a picture that was cropped or turned shows of its original.
 
 A cropped picture's own box is a part of its original's, and 16 x 16 cells forgive a misfit of a few per cent only. So
-each head is described again within a few FRAMES of its box. The search compares these with the plain views of all other
+each head is described again within a few FRAMES of its box, the first the box itself. The search compares these with the plain views of all other
 pictures, and the one that fits is where the alignment starts.
 """
 
@@ -25,7 +25,7 @@ def _top(share: float) -> list[list[float]]:
 # Where a place (y, x) of a frame lies in its view, both from -1 to 1: y' = a + b y + c x, x' = d + e y + f x.
 FRAMES = np.array(
     [
-        *(_centre(share) for share in (0.92, 0.84, 0.76)),
+        *(_centre(share) for share in (1, 0.92, 0.84, 0.76)),
         *(_top(share) for share in (0.9, 0.8, 0.7)),
         [[0, COSINE, SINE], [0, -SINE, COSINE]],
         [[0, COSINE, -SINE], [0, SINE, COSINE]],

@@ -66,8 +66,14 @@ def nearest_frames(
 
 
 def nearest_open(framed: Ints, plain: Ints, product: Ints, split: int, settled: Settled, k: int) -> Ints:
-    """Return (framed, plain) of each plain picture's k best in a split that are not settled, int64 [P, 2]."""
+    """Return (framed, plain) of each plain picture's k best in a split that are not settled, int64 [P, 2].
+
+    One of each group: a head that was published many times would take all k places.
+    """
     found = np.stack([framed, plain, product], axis=1)[(framed != plain) & ~settled.between(framed, plain, split)]
+    found = found[np.lexsort((found[:, 0], -found[:, 2]))]
+    _, first = np.unique(found[:, 1] * len(settled.group) + settled.group[found[:, 0]], return_index=True)
+    found = found[first]
     return found[nearest_k(found[:, 1], found[:, 0], found[:, 2], k), :2]
 
 
