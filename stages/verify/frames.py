@@ -1,8 +1,8 @@
 """Parts and slight turns of a head, described too: what a picture that was cropped or turned shows of its original.
 
 A cropped picture's own box is a part of its original's, and 16 x 16 cells forgive a misfit of a few per cent only. So
-each head is described again within a few FRAMES of its box, the first the box itself. The search compares these with the plain views of all other
-pictures, and the one that fits is where the alignment starts.
+each head is described again within a few FRAMES of its box, the first the box itself. The search compares these with
+the plain views of all other pictures, and the one that fits is where the alignment starts.
 """
 
 from __future__ import annotations
