@@ -22,7 +22,16 @@ PHANTOMS = PhantomParams(
     noise=0.06,
     copies=Copies(byte=0, recoded=0, contrast=0, mirrored=0),
 )
-TWINS = Twins(neighbours=8, candidate=0.6, similarity=0.84, block=0.6, exact_up_to=50000)
+TWINS = Twins(
+    neighbours=8,
+    candidate=0.7,
+    framed_neighbours=2,
+    framed=0.45,
+    similarity=0.84,
+    neighbour=0.6,
+    block=0.6,
+    exact_up_to=50000,
+)
 VERIFY = VerifyParams(max_quarantined=0, max_pixels=10**7, twins=TWINS)
 TURNS = {
     "mirrored": (lambda a: a[:, ::-1],),

@@ -244,12 +244,17 @@ def test_an_image_more_in_another_class_changes_nothing_in_this_one():
     assert of_a(table) == of_a(table[table["path"] != "Training/b/000"])
 
 
-def test_leak_free_drops_the_training_images_with_a_copy_in_testing_and_no_other():
+def test_leak_free_drops_the_groups_of_test_images_whole_and_no_other_training_image():
     table = plain()
-    table.loc[table["path"].isin(["Training/a/003", "Training/b/007"]), "twin_in_testing"] = 1
-    table.loc[table["path"].isin(["Testing/a/001", "Testing/b/002"]), ["twin_in_training", "twin_kind"]] = [1, "byte"]
+    copies = {"Training/a/003": "Testing/a/001", "Training/b/007": "Testing/b/002"}
+    chained = {"Training/a/005": "Testing/a/001"}  # a copy of 003, too far from the test image to be its direct copy
+    table.loc[table["path"].isin(copies), "twin_in_testing"] = 1
+    table.loc[table["path"].isin(copies.values()), ["twin_in_training", "twin_kind"]] = [1, "byte"]
+    group = table.set_index("path")["group"]
+    for train, test in {**copies, **chained}.items():
+        table.loc[table["path"] == train, "group"] = group[test]
     index = assign(table, Split(protocol="leak_free", val_fraction=0.1), 0, CLASSES)
-    assert set(table["path"]) - set(index["path"]) == {"Training/a/003", "Training/b/007"}
+    assert set(table["path"]) - set(index["path"]) == {*copies, *chained}
     assert set(index["leaked"]) == {"none"}
 
 
@@ -328,6 +333,7 @@ def given_validation() -> pd.DataFrame:
     extra.iloc[0, extra.columns.get_loc("twin_in_training")] = 1
     extra.iloc[0, extra.columns.get_loc("twin_kind")] = "byte"
     extra.iloc[1, extra.columns.get_loc("twin_in_testing")] = 1
+    extra.iloc[1, extra.columns.get_loc("group")] = table.loc[table["split"] == "Testing", "group"].iloc[0]
     return pd.concat([table, extra]).reset_index(drop=True)
 
 

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from stages.provenance import dvc_hash
 
 from commands.stored import place
-from stages.files import InputError
+from stages.shell.errors import InputError
+from stages.shell.provenance import dvc_hash
 
 
 def cache(root: Path, data: bytes, kind: str = "") -> str:

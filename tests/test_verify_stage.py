@@ -55,9 +55,11 @@ def test_outputs_have_the_agreed_form(raw):
         "similarity",
         "twin_in_training",
         "twin_in_testing",
+        "neighbour_of",
+        "neighbour_similarity",
     ]
     assert found.manifest.path.is_monotonic_increasing
-    assert found.descriptors.shape == (25, 3, 256)
+    assert found.descriptors.shape == (25, 4, 256)
     assert found.descriptors.dtype == np.int8
     first = found.manifest.iloc[0]
     assert first.sha256 == hashlib.sha256((raw / first.path).read_bytes()).hexdigest()

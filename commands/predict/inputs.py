@@ -16,7 +16,8 @@ from stages.prepare.image import square
 from stages.prepare.schema import Prepare
 from stages.shell.errors import InputError
 from stages.verify.decode import DecodeError, decode_grey, pages
-from stages.verify.describe import CELLS, SIDE, VIEWS, Described, describe
+from stages.verify.describe import CELLS, VIEWS, Described, describe
+from stages.verify.frames import FRAMES, SIDE
 
 MAX_BYTES = 500_000_000  # of one file, which is read whole
 
@@ -134,4 +135,8 @@ def _levels(data: bytes, name: str, max_pixels: int) -> Iterator[NDArray[np.uint
 
 
 def _nothing() -> Described:
-    return Described(np.zeros((VIEWS, SIDE, SIDE), np.int8), np.zeros((VIEWS, CELLS * CELLS), np.int8))
+    return Described(
+        np.zeros((VIEWS, SIDE, SIDE), np.int8),
+        np.zeros((VIEWS, CELLS * CELLS), np.int8),
+        np.zeros((len(FRAMES), CELLS * CELLS), np.int8),
+    )

@@ -25,9 +25,10 @@ from stages.report.gradcam import gradcam, overlay_png
 from stages.runtime import Device
 from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar
-from stages.verify.confirm import similarities
+from stages.verify.confirm import framed_similarities, similarities
 from stages.verify.decode import DecodeError, decode_grey
 from stages.verify.describe import CELLS, Described, describe
+from stages.verify.overlap import PLAIN, best_frames
 from stages.verify.schema import Twins
 from stages.verify.search import best_products, best_turns, parts
 from stages.verify.turns import INVERSE, KINDS, TURNS
@@ -201,14 +202,39 @@ class Model:
 
 def copy_kind(one: Described, other: Described, twins: Twins) -> str:
     """Return copy, mirrored or rotated where two pictures are the same one, else ""; as the verify stage decides."""
+    for compare, first, second in ((_plain, one, other), (_framed, one, other), (_framed, other, one)):
+        turn, whole, worst = compare(first, second)
+        if whole >= twins.similarity and worst >= twins.block:
+            return KINDS[turn]
+    return ""
+
+
+def _plain(one: Described, other: Described) -> tuple[int, float, float]:
+    """Return turn, similarity and worst block of the two views most like each other."""
     products = best_products(parts(one.descriptors), parts(other.descriptors))
     view, its_view = np.unravel_index(int(products.argmax()), products.shape)
-    turn = best_turns(one.descriptors[view][None], other.descriptors[its_view][None])
-    back = TURNS[INVERSE[turn[0]]]
+    turn = int(best_turns(one.descriptors[view][None], other.descriptors[its_view][None])[0])
     whole, worst = similarities(
         one.views[view][None],
-        np.ascontiguousarray(back(other.views[its_view]))[None],
+        _upright(other.views[its_view], turn),
         one.descriptors[view].reshape(1, CELLS, CELLS),
-        np.ascontiguousarray(back(other.descriptors[its_view].reshape(CELLS, CELLS)))[None],
+        _upright(other.descriptors[its_view].reshape(CELLS, CELLS), turn),
     )
-    return KINDS[turn[0]] if whole[0] >= twins.similarity and worst[0] >= twins.block else ""
+    return turn, float(whole[0]), float(worst[0])
+
+
+def _framed(one: Described, part: Described) -> tuple[int, float, float]:
+    """Return the same, where `part` may be no more than a part of `one`, or turned a little."""
+    frame, view, turn = best_frames(one.frames[None], part.descriptors[None, :PLAIN])
+    whole, worst = framed_similarities(
+        one.views[:1],
+        _upright(part.views[view[0]], int(turn[0])),
+        one.frames[frame].reshape(1, CELLS, CELLS),
+        _upright(part.descriptors[view[0]].reshape(CELLS, CELLS), int(turn[0])),
+        frame,
+    )
+    return int(turn[0]), float(whole[0]), float(worst[0])
+
+
+def _upright(square: NDArray[np.int8], turn: int) -> NDArray[np.int8]:
+    return np.ascontiguousarray(TURNS[INVERSE[turn]](square))[None]

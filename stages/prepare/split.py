@@ -17,7 +17,7 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[st
     Parameters
     ----------
     manifest
-        What the verify stage found: path, split, label, group, status, twin_kind, twin_in_training, twin_in_testing;
+        What the verify stage found: path, split, label, group, status, twin_kind, twin_in_training;
         rows whose status is not `ok` are left out.
     split
         The protocol, and the share of Training that validates where no Validation was given.
@@ -34,14 +34,15 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[st
     Notes
     -----
     `leaked` is, for a test image with a confirmed direct copy among the training images that are used, the kind of the
-    plainest such pair; else `none`. Rows stand in the manifest's order inside each array, so `row` is the position in
-    `<array>.npy`. A given Validation is all of val, less what has a copy in Testing under the leak_free protocol.
+    plainest such pair; else `none`. `leak_free` drops every training or validation image of a group with a test image
+    in it, also where only a chain of copies joins the two. Rows stand in the manifest's order inside each array, so
+    `row` is the position in `<array>.npy`. A given Validation is all of val, less what leak_free drops.
     """
     images = manifest[manifest["status"] == "ok"].copy()
     testing = images["split"] == "Testing"
     images["leaked"] = images["twin_kind"].where(testing & (images["twin_in_training"] == 1), "none")
     if split.protocol == "leak_free":
-        images = images[testing | (images["twin_in_testing"] == 0)].assign(leaked="none")
+        images = images[testing | ~images["group"].isin(images.loc[testing, "group"])].assign(leaked="none")
     images["array"] = images["split"].map({"Training": "train", "Testing": "test", "Validation": "val"})
     if not (manifest["split"] == "Validation").any():
         images.loc[images["path"].isin(validation(images, split.val_fraction, seed)), "array"] = "val"

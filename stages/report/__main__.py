@@ -37,7 +37,7 @@ def main() -> None:
     found = pd.read_csv("data/pairs.csv", keep_default_na=False, dtype={"label": str})
     predictions = pd.read_csv("data/predictions.csv", keep_default_na=False, dtype={"label": str, "predicted": str})
     metrics = read_figures("metrics/scores.csv")
-    crossing = found[found["split"] != found["twin_split"]]
+    crossing = found[(found["split"] != found["twin_split"]) & (found["kind"] != "neighbour")]
     report = chosen.report
     files = dict(zip(manifest["path"], manifest["sha256"], strict=True))
     digests = {"all images (tree digest)": digest(files), "trained weights": sha256_file(WEIGHTS)}

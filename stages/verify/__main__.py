@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from stages import runtime
 from stages.files import replacing, write_csv, write_figures
 from stages.params import load
@@ -15,7 +17,7 @@ def main() -> None:
     params = load(Params)
     found = examine_study(Path("data/raw"), params, runtime.workers())
     write_csv("data/manifest.csv", found.manifest)
-    write_csv("data/pairs.csv", found.pairs)
+    write_csv("data/pairs.csv", pd.concat([found.pairs, found.neighbours]))
     with replacing("data/descriptors.npy") as part, part.open("wb") as handle:
         found.save_descriptors(handle)
     write_figures("metrics/integrity.csv", found.integrity)

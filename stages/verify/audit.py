@@ -5,7 +5,7 @@ Works on *pictures*: files with equal pixels are one picture, so nothing is comp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,15 +14,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.verify.confirm import similarities
-from stages.verify.describe import CELLS, SIDE, VIEWS
+from stages.verify.confirm import framed_similarities, similarities
+from stages.verify.describe import CELLS, VIEWS
+from stages.verify.frames import FRAMES, SIDE
+from stages.verify.groups import group_files
 from stages.verify.index import search
+from stages.verify.overlap import PLAIN, Settled, best_frames, nearest_frames, nearest_open, sides
 from stages.verify.scan import in_order
 from stages.verify.schema import Twins
 from stages.verify.search import best_turns, close, nearest_k, parts
 from stages.verify.turns import INVERSE, TURNS
 
 TILE = 512  # descriptors by which as many others are compared at a time: what fits the cache
+STRETCH = 128  # pictures of which is asked at a time whether they are parts of others
 Ints = NDArray[np.int64]
 
 
@@ -30,6 +34,7 @@ class Pictures(NamedTuple):
     """Where the pictures' arrays lie (workers map them)."""
 
     descriptors: Path  # .npy, int8 [N, VIEWS, CELLS * CELLS]
+    frames: Path  # .npy, int8 [N, FRAMES, CELLS * CELLS]
     views: Path  # raw int8 [files, VIEWS, SIDE, SIDE]
     rows: Path  # .npy, int64 [N]: a picture's place in `views`
     inside: Path  # .npy, bool [splits, N]: whether a picture has a file in each split
@@ -44,18 +49,41 @@ class Pairs(NamedTuple):
     turn: Ints  # what must be done to `left` to see `right`
     similarity: NDArray[np.float64]  # correlation of the aligned views, 4 decimals
     worst: NDArray[np.float64]  # correlation of the third-worst of 16 blocks, 4 decimals
-    same: NDArray[np.bool_]  # the verdict
+    same: NDArray[np.bool_]  # the verdict: one picture
+    near: NDArray[np.bool_]  # or two of one head, about a slice apart
+
+
+Judge = Callable[[Ints], Sequence[NDArray[np.generic]]]
 
 
 def audit(pictures: Pictures, twins: Twins, pool: Executor) -> Pairs:
     """Return all pairs of pictures worth a closer look, with verdicts, sorted by (left, right)."""
-    near = candidates(pictures, twins, pool)
+    judge, judge_framed = (partial(each, pictures=pictures) for each in (_judged, _judged_framed))
+    plain = _verdicts(candidates(pictures, twins, pool), judge, twins, pool)
+    framed = _verdicts(framed_candidates(pictures, plain, twins, pool), judge_framed, twins, pool)
+    # Two heads, turned and cropped until they fit, agree more than they otherwise would: no sign of one patient.
+    return _joined(plain, framed._replace(near=np.zeros_like(framed.near)))
+
+
+def _verdicts(near: Ints, judge: Judge, twins: Twins, pool: Executor) -> Pairs:
+    """Judge candidates, in the order given."""
     chunks = [near[start : start + 512] for start in range(0, len(near), 512)]
-    found = list(in_order(pool, partial(_judged, pictures=pictures), chunks))
+    found = list(in_order(pool, judge, chunks))
     if not found:
-        return Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, float, float, bool)))
+        return Pairs._make(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, float, float, bool, bool))
     left, right, turn, whole, worst = (np.concatenate([part[k] for part in found]) for k in range(5))
-    return Pairs(left, right, turn, whole, worst, (whole >= twins.similarity) & (worst >= twins.block))
+    same = (whole >= twins.similarity) & (worst >= twins.block)
+    return Pairs(left, right, turn, whole, worst, same, ~same & (whole >= twins.neighbour))
+
+
+def _joined(plain: Pairs, framed: Pairs) -> Pairs:
+    """Return all pairs, sorted; of a pair that was looked at twice the better verdict."""
+    both = Pairs._make(np.concatenate(fields) for fields in zip(plain, framed, strict=True))
+    order = np.lexsort((-both.similarity, ~both.near, ~both.same, both.right, both.left))
+    left, right = both.left[order], both.right[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
+    return Pairs._make(field[order][first] for field in both)
 
 
 def candidates(pictures: Pictures, twins: Twins, pool: Executor) -> Ints:
@@ -133,6 +161,72 @@ def _near_tile(tile: tuple[int, int], pictures: Pictures, twins: Twins) -> Ints:
     left, right = entries[one][left], entries[two][right]
     later = left // VIEWS < right // VIEWS
     return _nearest(np.stack([left[later], right[later], product[later]], axis=1), pictures, 3 * twins.neighbours)
+
+
+def framed_candidates(pictures: Pictures, plain: Pairs, twins: Twins, pool: Executor) -> Ints:
+    """Return pairs of which the second picture may be a part of the first or turned a little, int64 [P, 2], sorted."""
+    settled = _settled(pictures, plain)
+    if len(_entries(pictures)) <= twins.exact_up_to:
+        work = partial(_near_frames, pictures=pictures, twins=twins, settled=settled)
+        found = in_order(pool, work, range(0, pictures.total, STRETCH))
+    else:
+        found = _near_frames_indexed(pictures, twins, settled)
+    return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
+
+
+def _settled(pictures: Pictures, plain: Pairs) -> Settled:
+    left, right = plain.left[plain.same], plain.right[plain.same]
+    inside = _inside(pictures)
+    splits = np.where(inside.sum(axis=0) > 1, inside, False).T  # of files in several
+    for split, present in enumerate(inside):
+        for one, two in ((left, right), (right, left)):
+            splits[one[present[two]], split] = True
+    groups = group_files(pictures.total, list(zip(left.tolist(), right.tolist(), strict=True)))
+    return Settled(np.array(groups, np.int64), splits)
+
+
+def _near_frames(start: int, pictures: Pictures, twins: Twins, settled: Settled) -> Ints:
+    """Return the framed pictures nearest to some of the plain ones."""
+    asked = np.arange(start, min(start + STRETCH, pictures.total))
+    plain = sides(_opened(pictures)[0][asked, :PLAIN].swapaxes(0, 1).reshape(-1, CELLS * CELLS))
+    return nearest_frames(
+        _framed_sides(pictures), plain, asked, _inside(pictures), settled, twins.framed_neighbours, twins.framed
+    )
+
+
+def _near_frames_indexed(pictures: Pictures, twins: Twins, settled: Settled) -> Iterator[Ints]:
+    """Yield the same of what an index of the plain views finds, asked for every frame, upright and mirrored."""
+    views = np.asarray(_opened(pictures)[0][:, :PLAIN])
+    number, view = np.nonzero(views.any(axis=2))
+    frames = np.load(pictures.frames, mmap_mode="r").reshape(-1, CELLS * CELLS)
+    near = [
+        np.stack([query // len(FRAMES), number[at], product], axis=1)
+        for query, at, product in search(frames, views[number, view], 2 * twins.framed_neighbours, twins.framed, 2)
+    ]
+    one, two, product = np.concatenate([np.zeros((0, 3), np.int64), *near]).T
+    for split, present in enumerate(_inside(pictures)):
+        inside = present[one]
+        yield nearest_open(one[inside], two[inside], product[inside], split, settled, twins.framed_neighbours)
+
+
+@lru_cache(maxsize=1)
+def _framed_sides(pictures: Pictures) -> NDArray[np.float32]:
+    return sides(np.load(pictures.frames).reshape(-1, CELLS * CELLS))
+
+
+def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
+    """Return left, right, turn, similarity and worst block of pairs of pictures, the framed one first."""
+    descriptors, views, rows = _opened(pictures)
+    one, two = pairs.T
+    frames = np.load(pictures.frames, mmap_mode="r")[one]
+    frame, view, turn = best_frames(frames, descriptors[two, :PLAIN])
+    fixed, moving = _upright(views[rows[one], 0], views[rows[two], view], turn)
+    coarse = _upright(
+        frames[np.arange(len(one)), frame].reshape(-1, CELLS, CELLS),
+        descriptors[two, view].reshape(-1, CELLS, CELLS),
+        turn,
+    )
+    return np.minimum(one, two), np.maximum(one, two), turn, *framed_similarities(fixed, moving, *coarse, frame)
 
 
 def _judged(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:

@@ -12,11 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.verify.describe import SIDE
+from stages.verify import affine
+from stages.verify.frames import FRAMES, SIDE
 
 FAINTEST = 0.001  # mean square of the detail around a pixel, below which there is none
 BLOCKS = 4  # a view is judged by 4 x 4 blocks
 OUTLINE = 0.8  # correlation of aligned descriptors below which no two pictures are the same
+HALFWAY = 0.6  # the same after half of the steps
+FRAMED_OUTLINE = 0.68  # the same where one of the two may be a part of the other
+FRAMED_COARSE = 0.75  # and the correlation of their aligned views at half the size, below which no two are the same
+OVERLAP = 0.4  # of a view that both must show, for what they show to say something
+UNMOVED = np.array([0, 1, 0, 1], np.float32)  # see `align`
 LIMITS = np.array([[-0.25, 0.8, -0.25, 0.8], [0.25, 1.25, 0.25, 1.25]], np.float32)  # see `align`
 
 Images = NDArray[Any]  # float32 [N, side, side]
@@ -35,13 +41,59 @@ def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving
     """
     whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
     for wide in _chunks(np.arange(len(fixed)), 256):
-        fit, outline = _fit_outlines(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]))
-        alike = np.nonzero(np.round(outline, 4) >= OUTLINE)[0]
+        fit, alike = _alike(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]))
         for part in _chunks(alike, 32):
             at = wide[part]
             one = _levels(fixed[at])
             whole[at], worst[at] = agreement(one, *align(one, _levels(moving[at]), fit[part]))
     return whole, worst
+
+
+def framed_similarities(
+    fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving: Views, frame: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """Return the same of pairs in which `moving` may be no more than a part of `fixed`, or turned a little.
+
+    `coarse_fixed` are descriptors of `fixed` within one of FRAMES each, [N], where the alignment starts.
+    """
+    whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
+    for wide in _chunks(np.arange(len(fixed)), 256):
+        start = np.tile(UNMOVED, (len(wide), 1))
+        fit, outline = _fit_outlines(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]), start)
+        alike = np.nonzero(outline >= FRAMED_OUTLINE)[0]
+        maps = affine.composed(_maps(fit[alike]), affine.inverse(FRAMES[frame[wide[alike]]]))
+        for part in _chunks(np.arange(len(alike)), 32):
+            at = wide[alike[part]]
+            whole[at], worst[at] = _framed_agreement(_levels(fixed[at]), _levels(moving[at]), maps[part])
+    return whole, worst
+
+
+def _maps(fit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return shifts and stretches, [N, 4], as affine maps, [N, 2, 3]."""
+    maps = np.zeros((len(fit), 2, 3), np.float32)
+    maps[:, 0, :2], maps[:, 1, 0], maps[:, 1, 2] = fit[:, :2], fit[:, 2], fit[:, 3]
+    return maps
+
+
+def _framed_agreement(fixed: Images, moving: Images, maps: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
+    small, small_moving = _halved(fixed), _halved(moving)
+    maps = affine.refined(small, small_moving, maps, 2)
+    on = np.nonzero(_correlation(small, *affine.resampled(small_moving, maps)) >= FRAMED_COARSE)[0]
+    if len(on):
+        fixed, moving = fixed[on], moving[on]
+        maps = affine.refined(fixed, moving, maps[on], 2)
+        moved, inside = affine.resampled(moving, np.asarray(np.rint(maps * 4096) / 4096, np.float32))
+        enough = np.mean(inside, axis=(1, 2)) >= OVERLAP
+        found = agreement(fixed, moved, inside)
+        whole[on], worst[on] = (np.where(enough, each, -1.0) for each in found)
+    return whole, worst
+
+
+def _correlation(one: Images, two: Images, inside: NDArray[np.bool_]) -> Floats:
+    one, two = ((each * inside).reshape(len(one), -1) for each in (one, two))
+    lengths = (one * one).sum(axis=1) * (two * two).sum(axis=1)
+    return np.round((one * two).sum(axis=1) / np.sqrt(np.maximum(lengths, 1e-6)), 4)
 
 
 def _chunks(pairs: NDArray[np.intp], size: int) -> list[NDArray[np.intp]]:
@@ -53,14 +105,19 @@ def _levels(views: Views) -> Images:
     return views.astype(np.float32) / 40
 
 
-def _fit_outlines(fixed: Images, moving: Images) -> tuple[NDArray[np.float32], Floats]:
-    """Return the alignment of descriptors, float32 [N, 4], and their correlation after it."""
-    fit = np.tile(np.array([0, 1, 0, 1], np.float32), (len(fixed), 1))
-    fit = _refined(fixed, moving, fit, 4)
-    moved, inside = _resample(moving, fit)
-    one, two = ((each * inside).reshape(len(fixed), -1) for each in (fixed, moved))
-    lengths = (one * one).sum(axis=1) * (two * two).sum(axis=1)
-    return fit, (one * two).sum(axis=1) / np.sqrt(np.maximum(lengths, 1e-6))
+def _alike(fixed: Images, moving: Images) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Return the alignment of descriptors, float32 [N, 4], and which pairs are alike after it."""
+    fit, outline = _fit_outlines(fixed, moving, np.tile(UNMOVED, (len(fixed), 1)))
+    on = np.nonzero(outline >= HALFWAY)[0]
+    if len(on):
+        fit[on], outline[on] = _fit_outlines(fixed[on], moving[on], fit[on])
+    return fit, np.nonzero(outline >= OUTLINE)[0]
+
+
+def _fit_outlines(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> tuple[NDArray[np.float32], Floats]:
+    """Return the alignment of descriptors after two more steps, and their correlation after it."""
+    fit = _refined(fixed, moving, fit, 2)
+    return fit, _correlation(fixed, *_resample(moving, fit))
 
 
 def align(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> tuple[Images, NDArray[np.bool_]]:

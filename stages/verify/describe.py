@@ -14,14 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter, ImageOps
+
+from stages.verify.frames import SIDE, framed
 
 WORK = 256  # longest side, in pixels, at which content is looked for
-SIDE = 64  # side of a view; the smallest true copy (a 200 px image at scale 0.4) still has this many pixels
 CELLS = 16  # side of a descriptor
-VIEWS = 3  # at most: the head, found on two tone scales, and all within the rim
+VIEWS = 4  # at most: the head, found in three ways, and all within the rim
 SMALLEST = 16  # a picture whose content is narrower than this many pixels has no shape to compare
 FLAT = 0.047  # of the brightest level: a line or picture with less range than this is empty
+
+GAP = 2  # lines without foreground that do not end a head
 
 FAINT = 4  # grey levels: contrast below this is noise
 UNIT = 640  # length of a descriptor; entries stay within int8, and products of two within what float32 adds up exactly
@@ -34,6 +37,7 @@ class Described(NamedTuple):
 
     views: NDArray[np.int8]  # [VIEWS, SIDE, SIDE], locally normalised; zeros where fewer views are distinct
     descriptors: NDArray[np.int8]  # [VIEWS, CELLS * CELLS], locally normalised, of length UNIT; zeros likewise
+    frames: NDArray[np.int8]  # [FRAMES, CELLS * CELLS]: descriptors of parts and slight turns of the first view
 
 
 def describe(grey: NDArray[np.uint8]) -> Described | None:
@@ -41,17 +45,49 @@ def describe(grey: NDArray[np.uint8]) -> Described | None:
     if min(grey.shape) < SMALLEST:
         return None
     work = _working_copy(grey)
-    across, along = np.asarray(work.reduce((8, 1))), np.asarray(work.reduce((1, 8))).T
-    frame, rim = content_frame(across, along, 2), content_frame(across, along, 0)
+    frame, rim = _frames_of(work)
     if frame is None or rim is None:
         return None
-    levels = np.asarray(work)
-    boxes = [foreground_box(levels, frame, tones, share) for tones, share in ((ROOT, 0.15), (LOG, 0.08))]
-    found = _distinct([*boxes, rim])
+    if is_negative(work, frame):
+        work = ImageOps.invert(work)
+    head, *others = head_boxes(work, frame)
+    found = _distinct([head, rim, *others])
     thumbs = np.stack([_thumb(work, box) for box in found])
     views, descriptors = np.zeros((VIEWS, SIDE, SIDE), np.int8), np.zeros((VIEWS, CELLS * CELLS), np.int8)
     views[: len(found)], descriptors[: len(found)] = normalised(thumbs), descriptor(thumbs)
-    return Described(views, descriptors) if descriptors.any() else None
+    return Described(views, descriptors, descriptor(framed(thumbs[0]))) if descriptors.any() else None
+
+
+def _frames_of(work: Image.Image) -> tuple[Box | None, Box | None]:
+    """Return what is left without empty lines at the sides, a letter allowed in them, and none."""
+    across, along = np.asarray(work.reduce((8, 1))), np.asarray(work.reduce((1, 8))).T
+    return content_frame(across, along, 2), content_frame(across, along, 0)
+
+
+def is_negative(work: Image.Image, frame: Box) -> bool:
+    """Tell whether what surrounds the head is brighter than most of the picture.
+
+    By ranks alone, so no change of contrast has a say in it.
+    """
+    image = work.crop(frame)
+    part, counts = np.asarray(image), np.cumsum(image.histogram())
+    middle, edge = int(np.searchsorted(counts, part.size // 2, side="right")), max(1, min(part.shape) // 32)
+    ring = np.concatenate([part[:edge].ravel(), part[-edge:].ravel(), part[:, :edge].ravel(), part[:, -edge:].ravel()])
+    return int(np.count_nonzero(ring > middle)) > 2 * int(np.count_nonzero(ring < middle))
+
+
+def head_boxes(work: Image.Image, frame: Box) -> list[Box]:
+    """Return the head's box as three scales of tones show it, the last without what is thin or noisy."""
+    levels = np.asarray(work)
+    # at half the size, which is as good for this and costs a quarter
+    blurred = np.asarray(work.reduce(2).filter(ImageFilter.BoxBlur(1)))
+    left, top, right, bottom = (edge // 2 for edge in frame)
+    left, top, right, bottom = foreground_box(blurred, (left, top, right, bottom), LINEAR, 0.15)
+    return [
+        foreground_box(levels, frame, ROOT, 0.15),
+        foreground_box(levels, frame, LOG, 0.08),
+        (2 * left, 2 * top, 2 * right, 2 * bottom),
+    ]
 
 
 def _distinct(boxes: list[Box]) -> list[Box]:
@@ -117,6 +153,7 @@ def _spread(line: NDArray[np.uint8], outliers: int) -> int:
 
 # Two tone scales on which Otsu's threshold is stable when the gamma changes: for dark pictures and for bright ones.
 _LEVELS = np.arange(256)
+LINEAR = _LEVELS.astype(np.uint8)
 ROOT = np.floor(np.sqrt(_LEVELS / 255) * 255).astype(np.uint8)
 LOG = np.floor(np.log((_LEVELS + 8) / 8) / np.log(263 / 8) * 255).astype(np.uint8)
 
@@ -131,8 +168,8 @@ def foreground_box(levels: NDArray[np.uint8], frame: Box, tones: NDArray[np.uint
     counts = np.bincount(tones, Image.fromarray(part).histogram(), 256).astype(np.int64)
     # tones rise with levels, so a threshold on tones is one on levels
     head = part >= np.searchsorted(tones, otsu(counts), side="right")
-    y0, y1 = _outermost(np.count_nonzero(head, axis=1), share * head.shape[1])
-    x0, x1 = _outermost(np.count_nonzero(head, axis=0), share * head.shape[0])
+    y0, y1 = _longest_run(np.count_nonzero(head, axis=1), share * head.shape[1])
+    x0, x1 = _longest_run(np.count_nonzero(head, axis=0), share * head.shape[0])
     return float(left + x0), float(top + y0), float(left + x1), float(top + y1)
 
 
@@ -144,10 +181,19 @@ def otsu(counts: NDArray[np.int64]) -> int:
     return int(np.argmax(between))
 
 
-def _outermost(counts: NDArray[np.intp], least: float) -> tuple[int, int]:
-    """Return the first and one past the last line that has `least` foreground."""
+def _longest_run(counts: NDArray[np.intp], least: float) -> tuple[int, int]:
+    """Return the first and one past the last line of the run that holds most foreground.
+
+    A line is in it from `least` foreground on; up to GAP lines in a row may have less. What stands beside the head, a
+    caption or a ruler, is a run of its own.
+    """
     lines = np.nonzero(counts >= least)[0]
-    return (int(lines[0]), int(lines[-1]) + 1) if lines.size else (0, len(counts))
+    if not lines.size:
+        return 0, len(counts)
+    starts = np.concatenate([[0], np.nonzero(np.diff(lines) > GAP + 1)[0] + 1])
+    most = int(np.argmax(np.add.reduceat(counts[lines], starts)))
+    last = int(starts[most + 1]) if most + 1 < len(starts) else len(lines)
+    return int(lines[starts[most]]), int(lines[last - 1]) + 1
 
 
 def _thumb(image: Image.Image, box: Box) -> NDArray[np.uint8]:

@@ -24,7 +24,9 @@ Ints = NDArray[np.int64]
 Descriptors = NDArray[np.int8]  # [N, CELLS * CELLS]
 
 
-def search(queries: Descriptors, stored: Descriptors, k: int, floor: float) -> Iterator[tuple[Ints, Ints, Ints]]:
+def search(
+    queries: Descriptors, stored: Descriptors, k: int, floor: float, turns: int = len(TURNS)
+) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Yield (query, stored, product) of the k nearest whose cosine is at least `floor`; products times four."""
     import faiss
 
@@ -50,13 +52,15 @@ def search(queries: Descriptors, stored: Descriptors, k: int, floor: float) -> I
         index.add(stored[start : start + QUERIES].astype(np.float32))
     index.nprobe = PROBES
     for start in range(0, len(queries), QUERIES):
-        yield _asked(index, queries[start : start + QUERIES], start, k, floor)
+        yield _asked(index, queries[start : start + QUERIES], start, k, floor, turns)
 
 
-def _asked(index: object, queries: Descriptors, start: int, k: int, floor: float) -> tuple[Ints, Ints, Ints]:
-    """Ask for one block of queries in all turns."""
+def _asked(
+    index: object, queries: Descriptors, start: int, k: int, floor: float, turns: int
+) -> tuple[Ints, Ints, Ints]:
+    """Ask for one block of queries in the first so many turns."""
     found = []
-    for turn in range(len(TURNS)):
+    for turn in range(turns):
         products, stored = index.search(turned(queries, turn, CELLS).astype(np.float32), k)  # type: ignore[attr-defined]
         at, rank = np.nonzero((stored >= 0) & (products >= floor * UNIT * UNIT))
         found.append((at + start, stored[at, rank], 4 * products[at, rank].astype(np.int64)))

@@ -11,7 +11,7 @@ from stages.verify.manifest import ORDER
 from stages.verify.scan import splits_of
 
 
-def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
+def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame, neighbours: pd.DataFrame) -> dict[str, Any]:
     """Return counts, nested: no lists, nothing missing. Which files they are, data/manifest.csv and pairs.csv tell."""
     good = manifest[manifest.status == "ok"]
     sizes = good.groupby("group").size()
@@ -28,6 +28,7 @@ def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
         "twin_pairs": _counts(pairs.kind, ORDER),
         "label_conflicts": _conflicts(good, pairs),
         "leaked": _leaked(good),
+        "neighbours": _neighbours(good, neighbours),
         **({"validation": _validation(good)} if len(splits) > 2 else {}),
     }
 
@@ -64,4 +65,15 @@ def _validation(good: pd.DataFrame) -> dict[str, Any]:
         "files_with_twin_in_training": int((given.twin_in_training == 1).sum()),
         "by_kind": _counts(given[given.twin_in_training == 1].twin_kind, ORDER),
         "files_with_twin_in_testing": int((given.twin_in_testing == 1).sum()),
+    }
+
+
+def _neighbours(good: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
+    """Count test files with a slice of the same head in Training, by class; and those of them without a copy there."""
+    test = good[good.split == "Testing"]
+    near = test[test.neighbour_of != ""]
+    return {
+        "by_class": _counts(near.label, tuple(sorted(test.label.unique()))),
+        "without_copy": int((near.twin_in_training == 0).sum()),
+        "pairs": len(pairs),
     }

@@ -14,9 +14,11 @@ from stages.verify.turns import KINDS
 
 COLUMNS = [
     *("path", "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status"),
-    *("group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing", "twin_in_validation"),
+    *("group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"),
+    *("neighbour_of", "neighbour_similarity", "twin_in_validation"),
 ]
 PAIR_COLUMNS = ["path", "twin", "split", "twin_split", "label", "twin_label", "kind", "similarity"]
+NEIGHBOUR = "neighbour"  # the kind of a pair that is no copy, but of one head
 ORDER = ("byte", "pixel", *dict.fromkeys(KINDS))  # kinds of twins, the plainest first
 
 
@@ -27,6 +29,7 @@ class Link(NamedTuple):
     similarity: float
     file: int  # the other's place in the rows
     same: bool  # a confirmed copy, not merely the nearest
+    near: bool = False  # no copy, but of one head, about a slice apart
 
     def rank(self) -> tuple[bool, int, float, int]:
         """Sort key, best first: equal bytes, equal pixels, then by similarity, then by path."""
@@ -42,11 +45,11 @@ class Links:
     def __init__(self, rows: list[Row], members: list[list[int]], pairs: Pairs) -> None:
         self.rows, self.members = rows, members
         self.picture = {file: number for number, files in enumerate(members) for file in files}
-        self._near: dict[int, list[tuple[int, str, float, bool]]] = defaultdict(list)
-        for left, right, turn, similarity, _, same in zip(*(field.tolist() for field in pairs), strict=True):
-            self._near[left].append((right, KINDS[turn], similarity, same))
-            self._near[right].append((left, KINDS[turn], similarity, same))
-        self._firsts = [self._first_of_each_split(files) for files in members]
+        self._near: dict[int, list[tuple[int, str, float, bool, bool]]] = defaultdict(list)
+        for left, right, turn, similarity, _, same, near in zip(*(field.tolist() for field in pairs), strict=True):
+            self._near[left].append((right, KINDS[turn], similarity, same, near))
+            self._near[right].append((left, KINDS[turn], similarity, same, near))
+        self.firsts = [self._first_of_each_split(files) for files in members]
 
     def _first_of_each_split(self, files: list[int]) -> list[int]:
         firsts: dict[str, int] = {}
@@ -62,9 +65,9 @@ class Links:
         for other in self._equals(file, self.members[number]):
             kind = "byte" if self.rows[file]["sha256"] == self.rows[other]["sha256"] else "pixel"
             yield Link(kind, 1.0, other, True)
-        for picture, kind, similarity, same in self._near[number]:
-            for other in self._firsts[picture]:
-                yield Link(kind, similarity, other, same)
+        for picture, kind, similarity, same, near in self._near[number]:
+            for other in self.firsts[picture]:
+                yield Link(kind, similarity, other, same, near)
 
     def _equals(self, file: int, files: list[int]) -> list[int]:
         """Return the first other file of each split, and of each split the first with the same bytes."""
@@ -80,8 +83,9 @@ def manifest(rows: list[Row], links: Links, groups: list[int]) -> pd.DataFrame:
     """Return data/manifest.csv: one line a file, with its group and its nearest twin.
 
     For a test or validation file the twin is sought in Training, and the nearest is named even if it is no copy
-    (`twin_kind` is then `none`). For a training file it is sought everywhere, and only copies are named.
-    `twin_in_validation` is there where the study has a Validation.
+    (`twin_kind` is then `none`). For a training file it is sought everywhere, and only copies are named. The neighbour
+    is the most similar file of another group that shows the same head: for a test or validation file in Training, for a
+    training file anywhere. `twin_in_validation` is there where the study has a Validation.
     """
     lines, known = [], splits_of(rows)
     for file, row in enumerate(rows):
@@ -93,6 +97,7 @@ def manifest(rows: list[Row], links: Links, groups: list[int]) -> pd.DataFrame:
                 "group": groups[file],
                 **_nearest(rows, row["split"], found),
                 **{f"twin_in_{split.lower()}": int(split in splits) for split in known},
+                **_neighbour(rows, row["split"], [link for link in found if is_neighbour(file, link, groups)]),
             }
         )
     return pd.DataFrame(lines, columns=COLUMNS[: len(COLUMNS) - (len(known) < 3)])
@@ -113,41 +118,46 @@ def _nearest(rows: list[Row], split: str, found: list[Link]) -> dict[str, Any]:
     }
 
 
+def is_neighbour(file: int, link: Link, groups: list[int]) -> bool:
+    """Tell whether a link is to another slice of the same head; in one group they are copies by way of others."""
+    return link.near and groups[file] != groups[link.file]
+
+
+def _neighbour(rows: list[Row], split: str, found: list[Link]) -> dict[str, Any]:
+    named = [link for link in found if "Training" in (split, rows[link.file]["split"])]
+    if not named:
+        return {"neighbour_of": "", "neighbour_similarity": ""}
+    best = max(named, key=lambda link: (link.similarity, -link.file))
+    return {"neighbour_of": rows[best.file]["path"], "neighbour_similarity": f"{best.similarity:.4f}"}
+
+
+def neighbour_table(rows: list[Row], links: Links, groups: list[int]) -> pd.DataFrame:
+    """Return all pairs of neighbours, as `pair_table` does copies."""
+    firsts = [file for files in links.firsts for file in files]
+    found = {
+        (min(file, link.file), max(file, link.file)): link._replace(kind=NEIGHBOUR)
+        for file in firsts
+        for link in links.of(file)
+        if is_neighbour(file, link, groups)
+    }
+    return _table(rows, found)
+
+
 def pair_table(rows: list[Row], links: Links) -> pd.DataFrame:
-    """Return data/pairs.csv: every confirmed pair, the smaller path first; of equal files the first of each split."""
+    """Return every confirmed pair of copies, the smaller path first; of equal files the first of each split."""
     found: dict[tuple[int, int], Link] = {}
     for file in range(len(rows)):
-        equal = file in links.picture and file not in links._firsts[links.picture[file]]
+        equal = file in links.picture and file not in links.firsts[links.picture[file]]
         for link in links.of(file):
             if link.same and not (equal and link.kind not in ("byte", "pixel")):
                 found.setdefault((min(file, link.file), max(file, link.file)), link)
+    return _table(rows, found)
+
+
+def _table(rows: list[Row], found: dict[tuple[int, int], Link]) -> pd.DataFrame:
     lines = []
     for (one, two), link in sorted(found.items()):
         a, b = rows[one], rows[two]
         names = [row[key] for key in ("path", "split", "label") for row in (a, b)]
         lines.append((*names, link.kind, f"{link.similarity:.4f}"))
     return pd.DataFrame(lines, columns=PAIR_COLUMNS)
-
-
-def group_files(count: int, pairs: list[tuple[int, int]]) -> list[int]:
-    """Return each file's group number, 0 on in the order of first files, joining all that a chain of pairs connects.
-
-    Union-find (Tarjan 1975).
-
-    Examples
-    --------
-    >>> group_files(5, [(0, 3), (3, 4)])
-    [0, 1, 2, 0, 0]
-    """
-    parent = list(range(count))
-
-    def root(file: int) -> int:
-        while parent[file] != file:
-            parent[file] = file = parent[parent[file]]
-        return file
-
-    for one, two in pairs:
-        one, two = sorted((root(one), root(two)))
-        parent[two] = one
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(file), len(numbers)) for file in range(count)]

@@ -14,7 +14,10 @@ class Twins(Group):
 
     neighbours: Annotated[int, Field(ge=1, le=100)]  # candidates looked at for each file, in each split
     candidate: Share  # cosine of two descriptors from which on a pair is looked at closely
+    framed_neighbours: Annotated[int, Field(ge=1, le=100)]  # the same, of parts and slight turns of a picture
+    framed: Share  # cosine from which on such a pair is looked at closely
     similarity: Share  # correlation of two aligned views from which on they are one picture
+    neighbour: Share  # the same from which on two pictures that are not one are of one head, a slice or so apart
     block: Share  # correlation that the worst part of the picture must reach as well
     exact_up_to: Annotated[
         int, Field(ge=0, le=1_000_000)

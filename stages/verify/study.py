@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from stages import runtime
 from stages.shell.errors import InputError
 from stages.verify.audit import Pairs, Pictures, audit
-from stages.verify.describe import CELLS, SIDE, VIEWS
+from stages.verify.describe import CELLS, VIEWS
+from stages.verify.frames import FRAMES, SIDE
+from stages.verify.groups import group_files
 from stages.verify.integrity import integrity
-from stages.verify.manifest import Links, group_files, manifest, pair_table
+from stages.verify.manifest import Links, manifest, neighbour_table, pair_table
 from stages.verify.pictures import Gathered, gather
 from stages.verify.scan import Row, files, scan
 from stages.verify.schema import Params, VerifyParams
@@ -29,7 +31,8 @@ class Examined(NamedTuple):
     """What the stage found out."""
 
     manifest: pd.DataFrame
-    pairs: pd.DataFrame
+    pairs: pd.DataFrame  # copies
+    neighbours: pd.DataFrame  # pairs of one head, about a slice apart
     integrity: dict[str, Any]
     descriptors: NDArray[np.int8]  # [files, VIEWS, CELLS * CELLS]; zeros where a file has none
 
@@ -50,9 +53,9 @@ def examine_study(root: Path, params: Params, workers: int) -> Examined:
     check_counts(paths, params.verify)
     # fork: safe here, as no thread computes yet; and a worker starts in milliseconds.
     with _scratch(root.parent) as scratch, runtime.process_pool(workers, "fork") as pool:
-        rows, descriptors = _scan_to(scratch, paths, root, params.verify, pool)
+        rows, descriptors, frames = _scan_to(scratch, paths, root, params.verify, pool)
         gathered = gather(rows, [bool(each.any()) for each in descriptors])
-        pairs = audit(_pictures(scratch, gathered, descriptors), params.verify.twins, pool)
+        pairs = audit(_pictures(scratch, gathered, descriptors, frames), params.verify.twins, pool)
     return _examined(rows, gathered, pairs, descriptors)
 
 
@@ -77,9 +80,10 @@ def check_counts(paths: list[str], verify: VerifyParams) -> None:
 
 def _scan_to(
     scratch: Path, paths: list[str], root: Path, verify: VerifyParams, pool: Executor
-) -> tuple[list[Row], NDArray[np.int8]]:
+) -> tuple[list[Row], NDArray[np.int8], NDArray[np.int8]]:
     """Scan all files; their views go to a file in `scratch`, so that memory does not grow with them."""
     descriptors = np.zeros((len(paths), VIEWS, CELLS * CELLS), np.int8)
+    frames = np.zeros((len(paths), len(FRAMES), CELLS * CELLS), np.int8)
     rows, bad = [], []
     blank = bytes(VIEWS * SIDE * SIDE)
     with (scratch / "views").open("wb") as views:
@@ -87,12 +91,12 @@ def _scan_to(
             rows.append(row)
             views.write(blank if described is None else described.views.tobytes())
             if described is not None:
-                descriptors[number] = described.descriptors
+                descriptors[number], frames[number] = described.descriptors, described.frames
             if row["status"] != "ok":
                 bad.append(row)
     if len(bad) > verify.max_quarantined:
         raise InputError(_too_many(bad, root, verify.max_quarantined))
-    return rows, descriptors
+    return rows, descriptors, frames
 
 
 def _too_many(bad: list[Row], root: Path, allowed: int) -> str:
@@ -103,16 +107,18 @@ def _too_many(bad: list[Row], root: Path, allowed: int) -> str:
     )
 
 
-def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8]) -> Pictures:
+def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8], frames: NDArray[np.int8]) -> Pictures:
     rows = np.array([files[0] for files in gathered.members[: gathered.searched]], np.int64)
     pictures = Pictures(
         scratch / "descriptors.npy",
+        scratch / "frames.npy",
         scratch / "views",
         scratch / "rows.npy",
         scratch / "inside.npy",
         gathered.searched,
     )
     np.save(pictures.descriptors, descriptors[rows])
+    np.save(pictures.frames, frames[rows])
     np.save(pictures.rows, rows)
     np.save(pictures.inside, gathered.inside)
     return pictures
@@ -120,8 +126,10 @@ def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8]) 
 
 def _examined(rows: list[Row], gathered: Gathered, pairs: Pairs, descriptors: NDArray[np.int8]) -> Examined:
     links = Links(rows, gathered.members, pairs)
-    table = pair_table(rows, links)
+    copies = pair_table(rows, links)
     place = {row["path"]: number for number, row in enumerate(rows)}
-    joined = [(place[one], place[two]) for one, two in zip(table.path, table.twin, strict=True)]
-    listed = manifest(rows, links, group_files(len(rows), joined))
-    return Examined(listed, table, integrity(listed, table), descriptors)
+    joined = [(place[one], place[two]) for one, two in zip(copies.path, copies.twin, strict=True)]
+    groups = group_files(len(rows), joined)
+    listed = manifest(rows, links, groups)
+    neighbours = neighbour_table(rows, links, groups)
+    return Examined(listed, copies, neighbours, integrity(listed, copies, neighbours), descriptors)
