@@ -37,7 +37,7 @@ from stages.train import order
 from stages.train.checkpoint import Nowhere
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
-from stages.params import parse
+from stages.dialect import parse
 
 ROOT = Path(__file__).parent.parent
 

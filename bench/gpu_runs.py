@@ -34,7 +34,7 @@ from stages.shell.errors import InputError
 from stages.train.checkpoint import Progress, Store, every_steps, fingerprint
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
-from stages.params import parse, written
+from stages.dialect import parse, written
 
 ROOT = Path(__file__).parent.parent
 CODE = sorted((ROOT / "stages").rglob("*.py"))

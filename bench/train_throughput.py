@@ -41,7 +41,7 @@ from stages.train import data, order
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 from stages.verify.decode import decode_grey
-from stages.params import parse
+from stages.dialect import parse
 
 ROOT = Path(__file__).parent.parent
 Steps = Iterator[None]  # each `next` is one training step

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stages.params import parse
+from stages.dialect import parse
 from stages.shell.errors import InputError
 
 

@@ -14,7 +14,7 @@ import pytest
 from reliability import Reliability
 
 import stages  # noqa: F401
-from stages.params import parse, written
+from stages.dialect import parse, written
 
 ROOT = Path(__file__).parent.parent
 STAGES = list(parse((ROOT / "dvc.yaml").read_text())["stages"])

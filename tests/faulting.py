@@ -22,7 +22,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from stages.params import parse
+from stages.dialect import parse
 from stages.shell import running
 
 LIMIT_S = 30  # no case may take longer

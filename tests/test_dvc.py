@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT, STAGES, TINY, copy_repository, dvc_environment, set_params
 
 from commands import dvc_project
+from stages.dialect import parse
 from stages.files import read_figures
-from stages.params import parse
 
 
 def sh(folder: Path, *words: str) -> str:

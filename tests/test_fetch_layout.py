@@ -12,11 +12,11 @@ from archives import FILES, LIMITS, folder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.dialect import parse
 from stages.fetch import split, tree
 from stages.fetch.extract import unpack
 from stages.fetch.layout import Layout
 from stages.fetch.schema import SplitParams
-from stages.params import parse
 from stages.shell.errors import InputError
 
 ROOT = Path(__file__).parent.parent

@@ -13,10 +13,11 @@ import pytest
 from archives import FILES, LIMITS, folder, tarred, zipped
 from serving import serving
 
+from stages.dialect import parse, written
 from stages.fetch import __main__ as stage
 from stages.fetch import download, source, tree
 from stages.fetch.schema import FetchParams
-from stages.params import load, parse, written
+from stages.params import load
 from stages.shell.errors import InputError
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ from conftest import copy_repository
 
 import stages  # noqa: F401
 from commands.versions import packages, text
-from stages.params import parse, written
+from stages.dialect import parse, written
 from stages.shell.provenance import locked
 
 ROOT = Path(__file__).parent.parent

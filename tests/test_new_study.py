@@ -18,9 +18,10 @@ from dvc.utils.hydra import apply_overrides
 from serving import serving
 
 from commands import new_study
+from stages.dialect import parse, written
 from stages.fetch import __main__ as fetch
 from stages.fetch import tree
-from stages.params import load, parse, written
+from stages.params import load
 from stages.report.schema import Params
 from stages.shell.errors import InputError
 

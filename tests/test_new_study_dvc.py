@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, copy_repository, dvc_environment, make_study, run_stage, set_params
 
-from stages.params import parse
+from stages.dialect import parse
 
 LABELS = {"glioma": "no", "meningioma": "1e5", "notumor": "yes", "pituitary": "1-30"}
 SPLITS = {"Training": "train", "Testing": "TEST"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, STAGES
 
-from stages.params import parse, written
+from stages.dialect import parse, written
 
 PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]
 

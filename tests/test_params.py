@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT, run_stage, set_params
 from dvc.utils.serialize import dumps_yaml, loads_yaml
 
-from stages import params
+from stages import dialect, params
 from stages.prepare.schema import Params as Prepare
 from stages.shell.errors import InputError
 from stages.train.schema import Params as Train
@@ -188,9 +188,9 @@ ODD = [
     ],
 )
 def test_plain_text_is_read_in_the_dialect_in_which_dvc_writes_it(text: str, value: object):
-    (found,) = params.parse(f"[{text}]") or [None]
+    (found,) = dialect.parse(f"[{text}]") or [None]
     assert found == value and type(found) is type(value)
-    assert params.parse(f"{text}: 1") == {value: 1}
+    assert dialect.parse(f"{text}: 1") == {value: 1}
     assert loads_yaml(f"key: {text}") == {"key": value}, "DVC itself reads something else"
 
 
@@ -198,10 +198,10 @@ def test_plain_text_is_read_in_the_dialect_in_which_dvc_writes_it(text: str, val
 def test_what_is_written_means_the_same_in_both_dialects(text: str):
     values = {"classes": [text, "glioma"], "expected": {text: 1}, "value": text, "lr": 1e-05}
     for style in (None, True, False):
-        out = params.written(values, default_flow_style=style)
-        assert params.parse(out) == yaml.safe_load(out) == values
+        out = dialect.written(values, default_flow_style=style)
+        assert dialect.parse(out) == yaml.safe_load(out) == values
     rewritten = dumps_yaml(loads_yaml(out))
-    assert params.parse(rewritten) == values, "lost where DVC writes it anew"
+    assert dialect.parse(rewritten) == values, "lost where DVC writes it anew"
 
 
 def test_a_learning_rate_as_dvc_writes_it_is_a_number(study: Path):

@@ -13,7 +13,8 @@ import pytest
 
 from commands import behind
 from commands.__main__ import main
-from stages.params import KEYS, load, parse
+from stages.dialect import parse
+from stages.params import KEYS, load
 
 ROOT = Path(__file__).parent.parent
 STAGES = parse((ROOT / "dvc.yaml").read_text())["stages"]
@@ -86,8 +87,8 @@ def test_dvc_yaml_declares_the_code_that_a_stage_imports_and_no_other(stage):
     assert idle == [], "declared, but not imported"
 
 
-def test_the_shell_imports_nothing_of_the_project_but_the_pins_and_the_writing_of_files():
-    below = {"stages", "stages.files"}
+def test_the_shell_imports_nothing_of_the_project_but_the_pins_and_the_reading_and_writing_of_files():
+    below = {"stages", "stages.dialect", "stages.files"}
     for path in sorted((ROOT / SHELL).glob("*.py")):
         named = re.findall(r"^\s*(?:from|import) ((?:stages|commands)[\w.]*)", path.read_text(), re.MULTILINE)
         assert [name for name in named if name not in below and not name.startswith("stages.shell")] == [], path.name

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from stages.dialect import parse
 from stages.fetch.phantom import PhantomParams, plan, write
-from stages.params import parse
 from stages.verify.schema import Params
 from stages.verify.study import examine_study
 

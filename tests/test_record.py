@@ -7,7 +7,7 @@ import pytest
 
 from commands import record
 from commands.__main__ import main
-from stages.params import parse, written
+from stages.dialect import parse, written
 
 OUTPUTS = {"prepare": {"data/prepared": "1.dir"}, "train": {"models/model.safetensors": "2", "models/curves": "3.dir"}}
 HERE, THERE = {"cpu": "this one", "gpu": None}, {"cpu": "another", "gpu": None}

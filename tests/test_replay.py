@@ -24,7 +24,7 @@ from commands import cause, clone, ending, low_bits, outputs
 from commands import replay as replaying
 from commands.__main__ import main
 from stages.backbone import network
-from stages.params import parse, written
+from stages.dialect import parse, written
 
 
 def git(folder: Path, *words: str) -> str:

@@ -13,7 +13,7 @@ from conftest import ROOT, set_params
 from torch import nn
 
 from stages.backbone import network
-from stages.params import parse
+from stages.dialect import parse
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 

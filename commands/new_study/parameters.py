@@ -12,7 +12,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from commands.new_study.look import Found
-from stages import params
+from stages import dialect
 from stages.fetch import tree
 
 HEAD = """A study of your own, made by `brainmri new-study`. Every key is written out: nothing is hidden.
@@ -26,7 +26,7 @@ class _Representer(RoundTripRepresenter):
         return self.represent_scalar("tag:yaml.org,2002:null", "null")
 
     def text(self, data: str) -> ScalarNode:
-        return self.represent_scalar(params.TEXT, data, style=None if params.is_text(data) else "'")
+        return self.represent_scalar(dialect.TEXT, data, style=None if dialect.is_text(data) else "'")
 
 
 _Representer.add_representer(type(None), _Representer.null)
@@ -38,7 +38,7 @@ def filled_in(template: str, name: str, location: str | None, found: Found) -> s
 
     The document is changed, not its text: DVC writes it anew at each `dvc exp run -S`, in a form of its own.
     """
-    wanted = _own(params.parse(template))
+    wanted = _own(dialect.parse(template))
     change(wanted, name, location, found)
     yaml = YAML()
     yaml.width, yaml.preserve_quotes, yaml.Representer = 4096, True, _Representer
@@ -48,12 +48,12 @@ def filled_in(template: str, name: str, location: str | None, found: Found) -> s
     text = io.StringIO()
     yaml.dump(values, text)
     try:
-        if params.parse(text.getvalue()) == wanted:
+        if dialect.parse(text.getvalue()) == wanted:
             return text.getvalue()
-    except params.NotYaml:
+    except dialect.NotYaml:
         pass
     # ruamel.yaml's comments do not outlive every change, and anchors may tie together what is to differ
-    return "".join(f"# {line}\n" for line in HEAD.splitlines()) + "\n" + params.written(wanted)
+    return "".join(f"# {line}\n" for line in HEAD.splitlines()) + "\n" + dialect.written(wanted)
 
 
 def change(values: Any, name: str, location: str | None, found: Found) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.dialect import written
 from stages.evaluate.absent import counted
 from stages.evaluate.titles import BASELINES, OF_CLASS, SCORES
-from stages.params import written
 from stages.report import page
 from stages.shell.errors import InputError
 

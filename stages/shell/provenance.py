@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from stages import PINS
+from stages.dialect import NotYaml, parse
 from stages.files import write_json
-from stages.params import NotYaml, parse
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of the CPU: those between which libraries choose

@@ -13,7 +13,7 @@ from conftest import ROOT, STAGES
 from faulting import refused, run, stage
 
 from stages import params
-from stages.params import parse
+from stages.dialect import parse
 from stages.shell.errors import InputError
 
 VALUES = parse((ROOT / "params.yaml").read_text())

@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT, STAGES, dvc_environment
 from faulting import differing, listing, locked, run
 
-from stages.params import parse
+from stages.dialect import parse
 
 KILLS = int(os.environ.get("BRAINMRI_KILLS", "3"))  # a stage; `make faults` has 25
 PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]

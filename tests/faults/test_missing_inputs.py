@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from faulting import differing, listing, refused, stage_here
 
-from stages.params import parse
+from stages.dialect import parse
 
 PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]
 DATA = [(name, dep) for name, entry in PIPELINE.items() for dep in entry["deps"] if not dep.startswith("${root}/")]
