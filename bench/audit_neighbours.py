@@ -7,7 +7,8 @@ FOLDER holds the public set's Training/<class>/* and Testing/<class>/*; PATIENTS
 The order of a patient's slices is lost. So the *next slice* of a picture is here, by definition, the picture of the
 same patient and another group of copies whose descriptor is most like it, if its cosine reaches 0.75: what is below is
 of another plane or several slices away. It counts as found where the audit names the two groups a pair of neighbours.
-Patients are parted in halves by their name's hash: the threshold was chosen on the first, "development".
+Patients are also parted in halves by their name's hash. The threshold in use was read off all of them at once, so neither
+half is unseen; choose the next one on the first alone.
 """
 
 import stages  # isort: skip  # noqa: F401 - pins the instruction set before numpy loads
@@ -43,7 +44,7 @@ def pairs_named(found: Examined, patients: dict[str, str]) -> dict[str, Any]:
     one, two = (near[key].map(patients) for key in ("path", "twin"))
     known = one.notna() & two.notna()
     result: dict[str, Any] = {"pairs": len(near), "both_patients_known": int(known.sum())}
-    for number, name in ((None, "all"), (0, "development"), (1, "unseen")):
+    for number, name in ((None, "all"), (0, "first half"), (1, "second half")):
         inside = known if number is None else known & (one.fillna("").map(half) == number)
         right = one[inside] == two[inside]
         result[name] = {
@@ -81,8 +82,8 @@ def next_slices(found: Examined, patients: dict[str, str]) -> dict[str, Any]:
         name: {"next_slices": wanted, "found": hits, "recall": round(hits / max(wanted, 1), 4)}
         for name, (wanted, hits) in (
             ("all", [a + b for a, b in zip(*counts.values(), strict=True)]),
-            ("development", counts[0]),
-            ("unseen", counts[1]),
+            ("first half", counts[0]),
+            ("second half", counts[1]),
         )
     }
 
