@@ -5,10 +5,11 @@
 FOLDER holds the public set's Training/<class>/* and Testing/<class>/*; PATIENTS is a CSV of path and patient.
 
 The order of a patient's slices is lost. So the *next slice* of a picture is here, by definition, the picture of the
-same patient and another group of copies whose descriptor is most like it, if its cosine reaches 0.75: what is below is
-of another plane or several slices away. It counts as found where the audit names the two groups a pair of neighbours.
-Patients are also parted in halves by their name's hash. The threshold in use was read off all of them at once, so neither
-half is unseen; choose the next one on the first alone.
+same patient and another group of copies whose descriptor is most like it, if its cosine reaches 0.75: what is below
+is of another plane or several slices away. It counts as found where the audit names the two groups a pair of
+neighbours.
+Patients are also parted in halves by their name's hash. The threshold in use was read off all of them at once, so
+neither half is unseen; choose the next one on the first alone.
 """
 
 import stages  # isort: skip  # noqa: F401 - pins the instruction set before numpy loads
