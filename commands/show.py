@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from commands import behind
+from commands import behind, reading, record
 from stages import params
 from stages.evaluate.schema import Params
 from stages.evaluate.summary import summary
@@ -50,8 +51,10 @@ def run(args: argparse.Namespace) -> int:
             "or take both from Git"
         ) from None
     print(text)
-    if Path("dvc.lock").is_file():
+    if record.LOCK.is_file():
         print(_standing(Path.cwd()))
+        for line in _adopted():
+            print(line)
     return 0
 
 
@@ -64,3 +67,12 @@ def _standing(study: Path) -> str:
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     again = f"`brainmri replay {commit}` re-makes them; " if commit else ""
     return f"{made}; changed since: {', '.join(changed[:3])}{more}: {again}`dvc repro` brings them up to date"
+
+
+def _adopted() -> Iterator[str]:
+    """Yield a line for each stage whose outputs were not made again by this code, but shown to be the same by it."""
+    lock = reading.stages(record.LOCK.read_bytes(), str(record.LOCK))
+    for stage, entry in record.adopted(reading.read_json_if_there(record.PROVENANCE), lock).items():
+        stretches = ", ".join(f"{begin} to {end}" for begin, end in entry["stretches"])
+        commit = entry["from"][: behind.DIGITS]
+        yield f"{stage}: adopted, not run again, from commit {commit}; equal with this code: steps {stretches}"
