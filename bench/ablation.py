@@ -112,7 +112,12 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         "study": args.study.name,
         "cpu": provenance.cpu(),
         "lr": recipe["lr"],
-        **{f"{group}.{key}": value for group in ("train", "augment") for key, value in recipe[group].items()},
+        **{
+            f"{group}.{key}": value
+            for group in ("train", "augment")
+            for key, value in recipe[group].items()
+            if not key.startswith("trail_")  # how a run is written down
+        },
     }
 
 

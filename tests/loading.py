@@ -42,6 +42,7 @@ class Muted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def main(stage: str, out: str, after: str, *muted: str) -> None:
+    begun = set(sys.modules)  # the interpreter's own, and what .pth files of its environment load into any program
     sys.meta_path.insert(0, Muted(list(muted)))
     import stages  # noqa: F401
 
@@ -52,7 +53,7 @@ def main(stage: str, out: str, after: str, *muted: str) -> None:
     sys.argv = [stage]
     runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
     exec(after)
-    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    files = [getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name not in begun]
     mapped = re.findall(r"\s(/\S+)$", Path("/proc/self/maps").read_text(), re.MULTILINE)
     Path(out).write_text("\n".join(sorted({file for file in [*files, *mapped] if isinstance(file, str)})))
 

@@ -26,8 +26,9 @@ inputs at random (30 s an input). A `dvc repro` of all stages and an experiment 
 there are stages. No case is exempt.
 
 A `.part` that a killed stage leaves beside its outputs, which Git and DVC ignore, is removed the next time that the
-stage runs; until then it stays where DVC restores the output from its cache instead. What stops what is in
-[security.md](security.md).
+stage runs; until then it stays where DVC restores the output from its cache instead. DVC writes `dvc.lock` in place:
+killed in just that moment it leaves a torn one, which the next run names, and `git checkout dvc.lock` mends. What stops
+what is in [security.md](security.md).
 """
 
 

@@ -51,12 +51,12 @@ from commands.__main__ import main
 stretches = [{"begin": 0, "end": 2, "differs": sys.argv[1].split()}]
 adopt.spot.checked = lambda *_: {"faults": [], "stretches": stretches, "seed": 7, "all_stretches": 2, "all_steps": 4,
                                  "starts": [0, 2], "chance_missed": 0.0}
-def killed(self, target, replace=pathlib.Path.replace, left=[int(sys.argv[2])]):
-    left[0] -= 1
-    if left[0] == 0:
+def killed(self, target, replace=pathlib.Path.replace, done=[]):
+    done.append(target)
+    if len(done) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
     replace(self, target)
-    if left[0] == -1:
+    if len(done) == 2:  # both are written, the last moment
         os.kill(os.getpid(), signal.SIGKILL)
 if int(sys.argv[2]):
     pathlib.Path.replace = killed
@@ -81,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
         "evaluate.py": EVALUATE,
         "params.yaml": "lr: 1\nside: 2\n",
         "requirements.lock": "",
-        ".gitignore": "/data.txt\n/models/\n/logs/\n",
+        ".gitignore": "/data.txt\n/models/\n/logs/\n*.part\n",
         "dvc.yaml": yaml.safe_dump({"stages": STAGES}, sort_keys=False),
     }.items():
         (folder / name).write_text(text)

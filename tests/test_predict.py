@@ -121,8 +121,10 @@ def test_each_page_of_a_tiff_has_its_own_answer(ask, tiny_study, committed, tmp_
     assert [[float(row[key]) for key in given] for row in rows(text)] == committed[given][:3].to_numpy().tolist()
 
 
-def test_a_photograph_is_called_unlike_and_few_clean_test_images_are(ask, tiny_study, committed):
-    _, text, _ = ask(PHOTOS / "china.jpg", PHOTOS / "flower.jpg", "--json")
+def test_a_photograph_and_noise_are_called_unlike_and_few_clean_test_images_are(ask, tiny_study, committed, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    _, text, _ = ask(PHOTOS / "china.jpg", tmp_path / "noise.png", "--json")
     assert [found["unlike"] for found in json.loads(text)["images"]] == [True, True]
     _, text, _ = ask(tiny_study / "data/raw/Testing", "--csv")
     clean = set(committed.loc[committed["leaked"] == "none", "path"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from commands import readme
 from commands.__main__ import main
@@ -60,6 +62,9 @@ def test_a_group_without_a_class_says_so_beside_its_number(page: Path):
     every = scores | {"n": 1300, "sensitivity": {"glioma": 0.5, "notumor": 0.5}}
     page.write_text(TEXT)
     (page.parent / "metrics").mkdir()
+    for name in ("dvc.yaml", "params.yaml", "versions.yaml"):
+        shutil.copy(ROOT / name, page.parent)
+    (page.parent / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     write_figures(page.parent / "metrics/scores.csv", {"all": every, "clean": clean, "leaked": {"n": 0}})
     assert main(["readme"]) == 0
     assert (

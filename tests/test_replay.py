@@ -110,8 +110,8 @@ def test_code_changed_without_running_it_is_named_even_where_the_output_is_the_s
 def test_a_parameter_and_a_command_changed_without_running_are_named_even_where_no_output_differs(tmp_path: Path):
     folder = scored(tmp_path / "one", 1)
     (folder / "make.py").write_text("open('out.txt', 'w').write('1')")
-    written = parse((folder / "dvc.yaml").read_text())["stages"]["make"]
-    stage = {key: written[key] for key in ("cmd", "deps", "params", "outs")}
+    declared = parse((folder / "dvc.yaml").read_text())["stages"]["make"]
+    stage = {key: declared[key] for key in ("cmd", "deps", "params", "outs")}
     (folder / "dvc.yaml").write_text(written({"stages": {"make": stage}}))
     committed(folder, "reads no parameter")
     change(folder, "params.yaml", "x: 2\n")

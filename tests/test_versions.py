@@ -40,6 +40,7 @@ HARMLESS = {
 UNUSED = {  # beside them, in one stage
     "backbone": {"PIL": "torchvision's transforms, which are not used"},
     "train": {"PIL": "torchvision's transforms, which are not used"},
+    "card": {"PIL": "phantoms, which are not drawn: the card reads their parameters"},
 }
 LATER = {  # what a stage loads only in other settings than those of the tiny study
     "verify": "import faiss",  # more images than verify.twins.exact_up_to
