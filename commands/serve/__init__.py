@@ -47,18 +47,19 @@ def run(args: argparse.Namespace) -> int:
     from commands.predict.model import Model
     from commands.serve import app, guard
 
-    port = listening.getsockname()[1]
-    token = None if guard.is_loopback(args.host) else secrets.token_urlsafe(24)
-    model = Model(args.study, args.device)
-    print(f"brainmri: {guard.address(args.host, port, token)} (Ctrl-C ends it)", flush=True)
-    web.run_app(
-        app.application(model, guard.Guard(args.host, token)),
-        sock=listening,
-        print=None,
-        access_log=None,
-        handler_cancellation=True,  # whoever leaves is not computed for
-        shutdown_timeout=2,
-    )
+    with listening:
+        port = listening.getsockname()[1]
+        token = None if guard.is_loopback(args.host) else secrets.token_urlsafe(24)
+        model = Model(args.study, args.device)
+        print(f"brainmri: {guard.address(args.host, port, token)} (Ctrl-C ends it)", flush=True)
+        web.run_app(
+            app.application(model, guard.Guard(args.host, token)),
+            sock=listening,
+            print=None,
+            access_log=None,
+            handler_cancellation=True,  # whoever leaves is not computed for
+            shutdown_timeout=2,
+        )
     return 0
 
 

@@ -48,7 +48,7 @@ class Uploads:
             async with asyncio.timeout(SECONDS):
                 await self._receive(request, found)
             yield found
-        except (ValueError, AssertionError, UnicodeError) as error:  # aiohttp's reader of parts meets any bytes
+        except (ValueError, AssertionError, RecursionError) as error:  # aiohttp's reader of parts meets any bytes
             raise web.HTTPBadRequest(text=f"not a form as the page sends it: {_line(error)}\n") from None
         except TimeoutError:
             raise web.HTTPRequestTimeout(text=f"not all arrived within {SECONDS} s\n") from None
