@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
@@ -45,7 +46,8 @@ class Reader:
     def kill(self) -> None:
         """End it, whatever it is doing."""
         if self.process.done() and not self.process.exception():
-            os.kill(self.process.result(), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(self.process.result(), signal.SIGKILL)
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
