@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,17 @@ from numpy.typing import NDArray
 from commands.predict.inputs import Picture
 from commands.predict.model import Model, Prediction
 from stages import runtime
+from stages.report.gradcam import BATCH
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Look(NamedTuple):
+    """A heat map that somebody wants."""
+
+    image: NDArray[np.uint8]  # [S, S], as the network sees it
+    label: int
 
 
 class Network:
@@ -26,48 +39,64 @@ class Network:
         self.model = model
         # how many threads share an operation is a thread's own setting, and sums are split by it
         self.thread = ThreadPoolExecutor(1, "network", runtime.limit_threads, (model.about.threads,))
-        self.waiting: deque[tuple[Picture, asyncio.Future[Prediction]]] = deque()
-        self.running: asyncio.Task[None] | None = None
+        self.pictures: Together[Picture, Prediction] = Together(self.thread, model.about.batch_size, model.ask)
+        self.looks: Together[Look, NDArray[np.float32]] = Together(self.thread, BATCH, self._heats)
 
     async def ask(self, pictures: list[Picture]) -> list[Prediction]:
         """Return what is said of each picture."""
+        return await self.pictures.ask(pictures)
+
+    async def heat(self, image: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
+        """Return how much each place of the network's picture [S, S] speaks for a class, [S, S] in 0..1."""
+        return (await self.looks.ask([Look(image, label)]))[0]
+
+    def _heats(self, looks: list[Look]) -> list[NDArray[np.float32]]:
+        images, labels = np.stack([each.image for each in looks]), np.array([each.label for each in looks])
+        return list(self.model.heat(images, labels))
+
+    def close(self) -> None:
+        """Compute nothing more."""
+        self.thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Together(Generic[Item, Answer]):
+    """Work on what several people want, as much as fits at a time, in the order of their asking."""
+
+    def __init__(self, thread: ThreadPoolExecutor, most: int, work: Callable[[list[Item]], list[Answer]]) -> None:
+        """Start with nobody waiting."""
+        self.thread, self.most, self.work = thread, most, work
+        self.waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self.running: asyncio.Task[None] | None = None
+
+    async def ask(self, items: list[Item]) -> list[Answer]:
+        """Return the answer to each."""
         loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[Prediction]] = [loop.create_future() for _ in pictures]
-        self.waiting.extend(zip(pictures, answers, strict=True))
+        answers: list[asyncio.Future[Answer]] = [loop.create_future() for _ in items]
+        self.waiting.extend(zip(items, answers, strict=True))
         if self.running is None or self.running.done():
             self.running = loop.create_task(self._run())
         return await asyncio.gather(*answers)
 
-    async def heat(self, image: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
-        """Return how much each place of the network's picture [S, S] speaks for a class, [S, S] in 0..1."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self.thread, self.model.heat, image[None], np.array([label]))
-        return np.asarray(found[0])
-
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while batch := self._batch():
-            pictures = [picture for picture, _ in batch]
+        while self.waiting:
+            # taken when the thread is free, so that all who came meanwhile are in it
+            batch: list[tuple[Item, asyncio.Future[Answer]]] = []
             try:
-                said = await loop.run_in_executor(self.thread, self.model.ask, pictures)
+                said = await loop.run_in_executor(self.thread, self._next, batch)
             except Exception as error:
                 for _, answer in batch:
                     if not answer.done():
                         answer.set_exception(error)
             else:
-                for (_, answer), prediction in zip(batch, said, strict=True):
+                for (_, answer), found in zip(batch, said, strict=True):
                     if not answer.done():
-                        answer.set_result(prediction)
+                        answer.set_result(found)
 
-    def _batch(self) -> list[tuple[Picture, asyncio.Future[Prediction]]]:
-        """Return those who are next, without who has left."""
-        found: list[tuple[Picture, asyncio.Future[Prediction]]] = []
-        while self.waiting and len(found) < self.model.about.batch_size:
-            picture, answer = self.waiting.popleft()
+    def _next(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> list[Answer]:
+        """Take those who are next into `batch`, without who has left, and work on them."""
+        while self.waiting and len(batch) < self.most:
+            item, answer = self.waiting.popleft()
             if not answer.done():
-                found.append((picture, answer))
-        return found
-
-    def close(self) -> None:
-        """Compute nothing more."""
-        self.thread.shutdown(wait=False, cancel_futures=True)
+                batch.append((item, answer))
+        return self.work([item for item, _ in batch]) if batch else []
