@@ -7,14 +7,17 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from commands import behind
 from commands.__main__ import main
 from stages.dialect import parse
 from stages.params import KEYS, load
+from stages.shell.provenance import locked
 
 ROOT = Path(__file__).parent.parent
 STAGES = parse((ROOT / "dvc.yaml").read_text())["stages"]
@@ -116,6 +119,23 @@ def test_lock_file_names_versions_and_hashes_and_no_address():
     text = (ROOT / "requirements.lock").read_text()
     assert "://" not in text and "--index" not in text and "--find-links" not in text
     assert "\ntorch==2.14.1" in text and text.count("--hash=sha256:") > 100
+
+
+@pytest.mark.parametrize("part", ["serve", "browser"])
+def test_a_lock_of_an_extra_adds_to_the_others_and_names_no_address(part):
+    """Two locks with one package could ask for two versions of it."""
+    path = ROOT / f"requirements-{part}.lock"
+    text, mine = path.read_text(), locked(path)
+    others = [each for each in ROOT.glob("requirements*.lock") if each.stem in ("requirements", "requirements-extra")]
+    assert "://" not in text and "--index" not in text and text.count("--hash=sha256:") >= len(mine) > 1
+    assert not {name for other in others for name in locked(other)} & mine.keys()
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][part]
+    brought = mine | locked(ROOT / "requirements.lock")
+    assert all(SpecifierSet(each[len(name) :]).contains(brought[name]) for each in declared for name in names(each))
+
+
+def names(requirement: str) -> list[str]:
+    return re.findall(r"^[a-z-]+", requirement)
 
 
 def test_readme_shows_the_figures_of_the_metrics():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from commands.predict import dicom
+from commands.predict import dicom, nifti
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
 from stages.shell.errors import InputError
@@ -20,6 +22,7 @@ from stages.verify.describe import CELLS, VIEWS, Described, describe
 from stages.verify.frames import FRAMES, SIDE
 
 MAX_BYTES = 500_000_000  # of one file, which is read whole
+QUALITY = 88  # of JPEGs for people
 
 
 class File(NamedTuple):
@@ -38,6 +41,7 @@ class Picture(NamedTuple):
     sha256: str  # of the file
     image: NDArray[np.uint8]  # [S, S]
     described: Described
+    shown: bytes = b""  # the same square as JPEG, where somebody wants to look at it
 
 
 class Unreadable(NamedTuple):
@@ -96,8 +100,11 @@ def read_all(chunk: list[File], size: int, prepare: Prepare) -> list[list[Pictur
     return [read(file, size, prepare) for file in chunk]
 
 
-def read(file: File, size: int, prepare: Prepare) -> list[Picture | Unreadable]:
-    """Return the pictures of a file, each cut and resized as the prepare stage does it; or why there are none."""
+def read(file: File, size: int, prepare: Prepare, shown: int = 0) -> list[Picture | Unreadable]:
+    """Return the pictures of a file, each cut and resized as the prepare stage does it; or why there are none.
+
+    With `shown` each has a JPEG of that many pixels a side for people too.
+    """
     path = str(file.path)
     try:
         if not file.path.exists():
@@ -115,7 +122,8 @@ def read(file: File, size: int, prepare: Prepare) -> list[Picture | Unreadable]:
             if max(grey.shape) ** 2 > 4 * prepare.max_pixels:
                 raise DecodeError(f"{grey.shape[1]} x {grey.shape[0]} pixels are too long and thin")
             image = square(grey, size, prepare.crop, prepare.crop_threshold)
-            found.append(Picture(path, file.name, number, digest, image, describe(grey) or _nothing()))
+            look = jpeg(grey, shown, prepare) if shown else b""
+            found.append(Picture(path, file.name, number, digest, image, describe(grey) or _nothing(), look))
     except DecodeError as error:
         return [Unreadable(path, str(error))]
     except OSError as error:
@@ -124,14 +132,24 @@ def read(file: File, size: int, prepare: Prepare) -> list[Picture | Unreadable]:
 
 
 def _levels(data: bytes, name: str, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the grey levels of each frame of a DICOM file, each page of a TIFF, or the one picture of another file."""
+    """Yield the grey levels of each DICOM frame, NIfTI slice or page of a TIFF, or the one picture of another file."""
     if dicom.is_dicom(data, name):
         yield from dicom.frames(data, max_pixels)
+        return
+    if nifti.is_nifti(data, name):
+        yield from nifti.slices(data, max_pixels)
         return
     count = pages(data)
     if count > dicom.MAX_FRAMES:
         raise DecodeError(f"{count} pages: expected 1 to {dicom.MAX_FRAMES}")
     yield from (decode_grey(data, max_pixels, page) for page in range(count))
+
+
+def jpeg(grey: NDArray[np.uint8], side: int, prepare: Prepare) -> bytes:
+    """Return a picture, uint8 [H, W], cut as the network sees it, as JPEG of `side` pixels a side."""
+    out = io.BytesIO()
+    Image.fromarray(square(grey, side, prepare.crop, prepare.crop_threshold)).save(out, "JPEG", quality=QUALITY)
+    return out.getvalue()
 
 
 def _nothing() -> Described:

@@ -125,7 +125,7 @@ class Model:
 
     def _answers(self, waiting: list[Picture | Unreadable]) -> Iterator[Prediction | Unreadable]:
         """Yield what is said of each, in order; files that give no picture do not make a forward pass of their own."""
-        asked = iter(self._ask([each for each in waiting if isinstance(each, Picture)]))
+        asked = iter(self.ask([each for each in waiting if isinstance(each, Picture)]))
         yield from (each if isinstance(each, Unreadable) else next(asked) for each in waiting)
 
     def _read(self, files: list[File], bar: Any) -> Iterator[Picture | Unreadable]:
@@ -136,7 +136,7 @@ class Model:
                 yield from found
                 bar.update()
 
-    def _ask(self, pictures: list[Picture]) -> list[Prediction]:
+    def ask(self, pictures: list[Picture]) -> list[Prediction]:
         """Return predictions; a forward pass always has the pipeline's batch size, so its bits are the pipeline's."""
         if not pictures:
             return []
@@ -194,10 +194,13 @@ class Model:
 
     def _write_gradcams(self, pictures: list[Picture], images: NDArray[np.uint8], best: NDArray[np.int64]) -> None:
         assert self.gradcam_folder
-        maps = gradcam(self.network, images, best, mean=self.meta.mean, std=self.meta.std)
-        for picture, image, heat in zip(pictures, images, maps, strict=True):
+        for picture, image, heat in zip(pictures, images, self.heat(images, best), strict=True):
             name = picture.name if picture.frame is None else f"{picture.name}-{picture.frame}"
             overlay_png(self.gradcam_folder / f"{name}.png", image, heat)
+
+    def heat(self, images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return how much each place of the network's pictures [N, S, S] speaks for one class each, [N, S, S]."""
+        return gradcam(self.network, images, classes, mean=self.meta.mean, std=self.meta.std)
 
 
 def copy_kind(one: Described, other: Described, twins: Twins) -> str:

@@ -1,0 +1,46 @@
+"""What the page says of the study that is asked."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from commands.predict.model import Model
+from commands.reading import read_json_if_there
+from commands.serve.answers import words
+from stages import params
+
+STRIDE = 37  # test images between two examples: of all classes soon, whatever their order
+
+
+def about(model: Model) -> dict[str, Any]:
+    """Return what the page needs to know of a study: its name, classes, and how well it was tested."""
+    return {
+        "title": title(model.study),
+        "classes": [{"name": name, "words": words(name)} for name in model.classes],
+        "side": model.meta.image_size,
+        "lowest": model.about.lowest_likeness,
+        "raw": (model.study / "data/raw").is_dir(),
+        "examples": bool(examples(model.study)),
+        "clean_accuracy": read_json_if_there(model.study / "metrics/test.json").get("clean_accuracy"),
+    }
+
+
+def title(study: Path) -> str:
+    """Return what a study calls itself; its folder's name where it does not."""
+    path = study / "params.yaml"
+    given = params.read(path).get("report") if path.is_file() else None
+    named = given.get("title") if isinstance(given, dict) else None
+    return str(named or study.resolve().name)
+
+
+@cache
+def examples(study: Path) -> list[str]:
+    """Return the test images whose files are here, in an order in which classes soon change."""
+    index = pd.read_csv(study / "data/prepared/index.csv", usecols=["array", "path"], keep_default_na=False)
+    paths = index.loc[index["array"] == "test", "path"].tolist()
+    found = [path for path in paths if (study / "data/raw" / path).is_file()]
+    return [found[place] for place in sorted(range(len(found)), key=lambda place: place * STRIDE % len(found))]
