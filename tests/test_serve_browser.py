@@ -171,6 +171,7 @@ def test_it_fits_and_axe_finds_no_fault(page_server, browser, volume, tiny_study
 def test_by_keyboard_alone(page_server, browser, volume):
     with Tab(browser, page_server.url) as tab:
         page = tab.page
+        page.on("filechooser", lambda _: None)  # from now on choosers are ours: asked for later, the key may be faster
         expect(page.locator("#example")).to_be_visible()  # the page knows its study
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "choose"
