@@ -28,13 +28,18 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="image file, or folder of them")
-    parser.add_argument("--study", type=Path, default=Path(), help="folder of the study whose network is asked")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="only a CPU gives the pipeline's bits")
+    add_network(parser)
     parser.add_argument("--gradcam", type=Path, metavar="DIR", help="write where the network looked there, as PNG")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object")
     form.add_argument("--csv", action="store_true", help="print a table as data/predictions.csv has it")
     parser.set_defaults(run=run)
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Register what says which network is asked, and where."""
+    parser.add_argument("--study", type=Path, default=Path(), help="folder of the study whose network is asked")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="only a CPU gives the pipeline's bits")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commands.predict.dicom.file import MAX_FRAMES
-from commands.predict.dicom.grey import LEVELS, square
+from commands.predict.dicom.grey import levels, spread, square
 from commands.predict.dicom.header import MAX_ASPECT
 from stages.verify.decode import DecodeError
 
@@ -23,7 +23,7 @@ WHOLE = ((344, b"n+1\0"), (4, b"n+2\0\r\n\x1a\n"))  # where a mark stands, and t
 HALF = ((344, b"ni1\0"), (4, b"ni2\0\r\n\x1a\n"))  # a header whose voxels lie in another file
 HEADER = 540  # bytes, of the longer of the two
 MAX_BYTES = 500_000_000  # of a volume, unpacked
-PERCENT = 0.5  # of voxels at each end, left out of the range, as nnU-Net does (Isensee et al. 2021)
+OUTLIERS = 200  # one of so many voxels, 0.5 %, is out of the range at each end, as in nnU-Net (Isensee et al. 2021)
 SAMPLE = 4_000_000  # voxels, evenly spread, of which the range is taken
 THICK = 1.5  # times the next shorter side: from there on a voxel has a direction in which the slices were taken
 AXIAL = 2  # the axis from foot to head, where axes run to the right, to the front and to the head
@@ -57,7 +57,7 @@ def slices(data: bytes, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
     The voxel's longest side is that direction where it is THICK times the next; otherwise slices are axial. Axes are
     turned to the nearest of right, front and head, nothing is interpolated. Pictures lie as radiologists have them:
     the patient's right on the left. Slices run from foot to head, back to front, or left to right. Black and white
-    are the volume's own PERCENT and 100 - PERCENT percentiles, so one bright vessel darkens nothing, and a slice of
+    are the volume's own 0.5 and 99.5 percentiles, so one bright vessel darkens nothing, and a slice of
     noise at the end of the stack stays dark.
 
     Raises
@@ -149,9 +149,9 @@ def _pictures(volume: Volume, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
     for place in range(volume.stored.shape[across]):
         values = _real(volume.stored.take(place, axis=across), volume.slope, volume.intercept)
         values = np.nan_to_num(values, nan=volume.black, posinf=volume.white, neginf=volume.black)
-        levels = np.floor(np.clip((values - volume.black) / span, 0, 1) * LEVELS + 0.5).astype(np.uint8)
+        grey = levels((values - volume.black) / span)
         # the axes' far ends, right and head or front, are the picture's left and top
-        yield square(np.ascontiguousarray(levels[::-1, ::-1].T), height / width, max_pixels)
+        yield square(np.ascontiguousarray(grey[::-1, ::-1].T), height / width, max_pixels)
 
 
 def direction(sides: NDArray[np.float64]) -> int:
@@ -169,13 +169,7 @@ def direction(sides: NDArray[np.float64]) -> int:
 def _range(stored: NDArray[Any], slope: float, intercept: float) -> tuple[float, float]:
     """Return the values shown black and white: percentiles of the volume; its ends, where those are one value."""
     flat = stored.reshape(-1, order="F")
-    values = _real(flat[:: max(1, flat.size // SAMPLE)], slope, intercept)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        raise DecodeError("no voxel is a finite number")
-    cut = int(finite.size * PERCENT / 100)
-    low, high = np.partition(finite, (cut, finite.size - 1 - cut))[[cut, finite.size - 1 - cut]]
-    return (float(low), float(high)) if low < high else (float(finite.min()), float(finite.max()))
+    return spread(_real(flat[:: max(1, flat.size // SAMPLE)], slope, intercept), OUTLIERS, "voxel")
 
 
 def _real(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float64]:

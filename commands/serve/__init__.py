@@ -13,9 +13,9 @@ import argparse
 import secrets
 import socket
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from commands.predict import add_network
 from stages.shell.errors import InputError
 
 PORT = 8765
@@ -29,8 +29,7 @@ def add_parser(subparsers: Any) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--study", type=Path, default=Path(), help="folder of the study whose network is asked")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="only a CPU gives the pipeline's bits")
+    add_network(parser)
     parser.add_argument("--host", default="127.0.0.1", help="where to listen; beyond loopback a token is asked for")
     parser.add_argument("--port", type=int, default=PORT, help=f"port, 0 for any that is free; by default {PORT}")
     parser.set_defaults(run=run)

@@ -26,11 +26,11 @@ def shown(stored: NDArray[Any], display: Display) -> NDArray[np.uint8]:
     """
     if display.palette:
         stored = np.stack([_looked_up(stored, table) / table.top for table in display.palette], axis=-1)
-        return _luma(_levels(stored))
+        return _luma(levels(stored))
     if stored.ndim == 3:
-        return _luma(_levels(stored / (2**display.bits - 1)))
+        return _luma(levels(stored / (2**display.bits - 1)))
     padding = _within(stored, display.padding)
-    grey = _levels(_voi(_real(stored, display), stored, ~padding, display))
+    grey = levels(_voi(_real(stored, display), stored, ~padding, display))
     if display.kind == "MONOCHROME1":
         grey = LEVELS - grey
     return np.where(padding, np.uint8(0), grey)
@@ -86,7 +86,7 @@ def _voi(
     meant = display.modality is not None or (display.slope, display.intercept) != (1, 0)
     if not meant and stored.dtype.kind == "u" and 1 <= display.bits <= 8:
         return values / (2**display.bits - 1)
-    low, high = _range(values[picture])
+    low, high = spread(values[picture], OUTLIERS, "pixel")
     return (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1)
 
 
@@ -106,19 +106,23 @@ def _windowed(values: NDArray[np.float64], window: Window) -> NDArray[np.float64
     return (values - (center - 0.5)) / (width - 1) + 0.5
 
 
-def _range(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the lowest and highest of values but for 1 in OUTLIERS at each end; of all, where those are one value."""
+def spread(values: NDArray[np.float64], outliers: int, what: str) -> tuple[float, float]:
+    """Return the lowest and highest of values but for 1 in `outliers` at each end; of all, where those are one value.
+
+    DecodeError where no pixel or voxel, as `what` says, is finite.
+    """
     finite = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 0.0
     if not finite.size:
-        raise DecodeError("no pixel is a finite number")
-    ends = finite.size // OUTLIERS, finite.size - 1 - finite.size // OUTLIERS
+        raise DecodeError(f"no {what} is a finite number")
+    ends = finite.size // outliers, finite.size - 1 - finite.size // outliers
     low, high = np.partition(finite, ends)[list(ends)]
     return (float(low), float(high)) if low < high else (float(finite.min()), float(finite.max()))
 
 
-def _levels(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+def levels(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return grey levels of shares of full white; what is outside of 0..1 is black or white."""
     return np.floor(np.clip(shares, 0, 1) * LEVELS + 0.5).astype(np.uint8)
 
 
