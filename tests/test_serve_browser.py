@@ -49,7 +49,8 @@ def browser() -> Iterator[object]:
 class Tab:
     """The page in a tab that reaches nothing but loopback, and what it did there."""
 
-    def __init__(self, browser, url: str, **options) -> None:
+    def __init__(self, browser, url: str, hold: str | None = None, **options) -> None:
+        self.hold, self.held = hold, []  # requests for this path wait until they are let go
         self.elsewhere, self.asked, self.said = [], 0, []
         self.context = browser.new_context(**options)
         self.context.route("**/*", self._route)
@@ -64,7 +65,10 @@ class Tab:
             route.abort()
         else:
             self.asked += 1
-            route.continue_()
+            if urlsplit(route.request.url).path == self.hold:
+                self.held.append(route)
+            else:
+                route.continue_()
 
     def __enter__(self) -> Tab:
         return self
@@ -73,11 +77,14 @@ class Tab:
         self.context.close()
 
     def drop(self, *paths: Path) -> None:
-        """Drop files on the page, and wait for all answers."""
+        """Drop files on the page, let go what was held, and wait for all answers."""
         self.page.evaluate("document.body.append(Object.assign(document.createElement('input'), "
                            "{ type: 'file', multiple: true, id: 'hand', hidden: true }))")  # fmt: skip
         self.page.set_input_files("#hand", [str(path) for path in paths])
         self.page.locator("#hand").evaluate(DROP)
+        self.hold = None
+        for route in self.held:
+            route.continue_()
         self.answered()
 
     def answered(self) -> None:
@@ -139,6 +146,12 @@ def test_dropped_slid_through_read_and_downloaded(page_server, browser, tiny_stu
     main(["predict", str(volume), "--study", str(tiny_study), "--csv"])
     assert written == capsys.readouterr().out.replace(f"{volume.parent}/", "")
     assert page_server.calls.read_text() == ""
+
+
+def test_a_drop_before_the_page_knows_its_study_is_answered(page_server, browser, tiny_study):
+    with Tab(browser, page_server.url, hold="/study") as tab:
+        tab.drop(next((tiny_study / "data/raw/Testing/glioma").glob("*")))
+        assert tab.held and tab.said == [] and "1 picture answered" in tab.page.text_content("#status")
 
 
 def test_a_test_image_is_tried_and_a_copy_is_shown_beside_what_it_copies(page_server, browser, tiny_study):

@@ -8,20 +8,26 @@ import { Viewer } from "./viewer.js";
 
 const ROWS = 500; // of the table, in the page; the CSV has all
 
-const study = await about().catch((error) => say(`The server does not answer: ${error.message}`) ?? null);
 const state = { slices: [], groups: [], unreadable: [], group: null, moved: false, asking: null, examples: 0, ids: 0 };
-const viewer = study && new Viewer(study);
-if (study) {
+let study = null;
+let viewer = null;
+const ready = about().then(know, (error) => say(`The server does not answer: ${error.message}`));
+
+function know(found) {
+  study = found;
+  viewer = new Viewer(study);
   document.title = `${study.title} · brainmri`;
   const tested = study.clean_accuracy === null ? "" : ` · right on ${(100 * study.clean_accuracy).toFixed(1)} % of test images without a copy in training`;
   $("study").textContent = `${study.title}${tested}`;
   $("example").hidden = !study.examples;
+  return true;
 }
 
 function say(text) { $("status").textContent = text; }
 
 /** Ask for files, one request after another, and show answers as they come. */
 async function answer(files) {
+  if (!(await ready)) return; // somebody may be faster than the first answer
   if (!files.length) return say("No file in there.");
   state.asking?.abort();
   const asking = (state.asking = new AbortController());
@@ -208,4 +214,4 @@ function wire() {
   });
 }
 
-if (study) wire();
+wire();
