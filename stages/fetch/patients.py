@@ -44,12 +44,17 @@ def read(settings: PatientsParams | None, folder: Path | str = ".") -> list[tupl
         data = (Path(folder) / name).read_bytes()
     except OSError as error:
         raise InputError(f"{name} cannot be read ({error.strerror}): {KEY}.table names a file by this folder") from None
-    found = hashlib.sha256(data).hexdigest()
+    found = sha256(data)
     if found != settings.sha256:
         raise InputError(f"{name} has sha256 {found}, not that of {KEY}.sha256: if the table is right, set it to that")
     rows = list(_rows(data, name))
     _once((unicodedata.normalize("NFC", path) for path, _ in rows), name)
     return rows
+
+
+def sha256(table: bytes) -> str:
+    """Return what a table is pinned by, as 64 hex digits."""
+    return hashlib.sha256(table).hexdigest()
 
 
 def _rows(data: bytes, name: str) -> Iterator[tuple[str, str]]:
