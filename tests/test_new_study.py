@@ -246,7 +246,7 @@ def test_commit_takes_the_studys_files_and_nothing_else(root, monkeypatch, capsy
     assert committed[:2] == ["Study", "mine"]
     assert set(committed[2:]) == {f"studies/mine/{name}" for name in KEPT}
     left = git(root, "status", "--porcelain").splitlines()
-    assert left == ["A  dvc.yaml", "?? .dvc/", "?? .dvcignore", "?? params.yaml"]
+    assert left == ["A  dvc.yaml", "?? .dvc/", "?? .dvcignore", "?? params.yaml", "?? versions.yaml"]
     assert capsys.readouterr().out.endswith("then:\n  cd studies/mine && dvc repro\n")
 
 

@@ -68,13 +68,13 @@ class PatientsParams(Group):
     table: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the table
     pattern: Annotated[str, Field(max_length=200), AfterValidator(_pattern)] | None = None  # of a file's whole name
-    tag: Literal[True] | None = None
+    tag: bool = False
     unknown: bool = False  # whether files may have no patient
     two_classes: bool = False  # whether a patient may have images of two classes
 
     @model_validator(mode="after")
     def _one_form(self) -> PatientsParams:
-        if sum(form is not None for form in (self.table, self.pattern, self.tag)) != 1:
+        if (self.table is not None) + (self.pattern is not None) + self.tag != 1:
             raise ValueError("expected one of table (with its sha256), pattern and tag")
         if (self.table is None) != (self.sha256 is None):
             raise ValueError("expected sha256 with a table, and only there")
