@@ -65,15 +65,18 @@ def least_altered(images: pd.DataFrame) -> set[str]:
     """Return the path of one picture of each group of copies.
 
     It is that with most pixels; of equals one in a format that changes no grey level; of equals that with the smallest
-    SHA-256. Where the copies stand in several classes, first one in the class that most files of their head are in.
+    SHA-256. But where copies stand in several classes, it is of that which most pictures of their head are in, of
+    equals most files.
     """
+    of_class = images.groupby(["head", "label"])
     order = images.assign(
-        same=images.groupby(["head", "label"])["path"].transform("size"),
+        pictures=of_class["group"].transform("nunique"),
+        files=of_class["path"].transform("size"),
         pixels=images["width"] * images["height"],
         lossy=images["format"].isin(LOSSY),
     )
-    keys, rising = ["same", "pixels", "lossy", "sha256", "path"], [False, False, True, True, True]
-    return set(order.sort_values(keys, ascending=rising).drop_duplicates("group")["path"])
+    rising = {"pictures": False, "files": False, "pixels": False, "lossy": True, "sha256": True, "path": True}
+    return set(order.sort_values([*rising], ascending=[*rising.values()]).drop_duplicates("group")["path"])
 
 
 def weighed(used: pd.DataFrame) -> pd.DataFrame:
