@@ -48,7 +48,8 @@ def told(said: str | None, unknown: bool, two_classes: bool) -> Told | None:
         if "(?P<" in said:
             return Told(PatientsParams.model_validate({"pattern": said, **allowed}))
     except ValidationError as error:
-        raise InputError(f"--patients {shown(said)}: {error.errors()[0]['ctx']['error']}") from None
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"--patients {shown(said)}: {message}") from None
     return _table(Path(said), allowed)
 
 
