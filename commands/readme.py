@@ -77,7 +77,7 @@ def results(root: Path, before: str = "") -> str:
         lines.append(_row(f"[{title}]({folder})", *cells, _made_by(root / folder, f"]({folder}) |", before)))
     integrity = root / "studies/nickparvar/metrics/integrity.csv"
     if integrity.is_file():
-        lines += ["", *_copies(read_figures(integrity)["leaked"]), "", *_worth(root)]
+        lines += ["", *_copies(read_figures(integrity)), "", *_worth(root)]
     return "\n".join([*lines, ""])
 
 
@@ -141,17 +141,27 @@ def _accuracy(group: dict[str, Any], classes: list[str]) -> str:
     return f"**{group['accuracy']:.2%}** ({interval}, {counted(group, classes)})"
 
 
-def _copies(leaked: dict[str, Any]) -> list[str]:
-    """Return how many test images of the public set are copies of training images, by class and kind."""
+def _copies(integrity: dict[str, Any]) -> list[str]:
+    """Return what the public test images have in training, by class: copies, by kind, and patients, where known."""
+    leaked, patients = integrity["leaked"], integrity.get("patients", {}).get("test_files")
     kinds = ["byte", "pixel", "copy", "mirrored", "rotated", "all"]
     rows = {**leaked["by_class"], "all": leaked["by_kind"]}
-    return [
-        _row(
-            "copies among test images", "same bytes", "same pixels", "re-encoded, rescaled", "mirrored", "turned", "all"
-        ),
-        "|---|---|---|---|---|---|---|",
-        *(_row(name, *(f"{row[kind]:,}" for kind in kinds)) for name, row in rows.items()),
+    head = [
+        "copies among test images",
+        "same bytes",
+        "same pixels",
+        "re-encoded, rescaled",
+        "mirrored",
+        "turned",
+        "all",
     ]
+    cells = {name: [name, *(f"{row[kind]:,}" for kind in kinds)] for name, row in rows.items()}
+    if patients:
+        head.append("of a patient with training images")
+        for name, row in cells.items():
+            known, new = (patients[kind][name] for kind in ("known", "new"))
+            row.append(f"{known:,} of {known + new:,} known" if known + new else "unknown")
+    return [_row(*head), "|---" * len(head) + "|", *(_row(*row) for row in cells.values())]
 
 
 def _worth(root: Path) -> list[str]:

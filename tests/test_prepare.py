@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from PIL import Image
 from stages.prepare.arrays import CHUNK, write_arrays
 from stages.prepare.image import head_box, pad, square
 from stages.prepare.schema import Prepare, Split
-from stages.prepare.split import assign
+from stages.prepare.split import COLUMNS, assign
 from stages.shell.errors import InputError
 from stages.verify.decode import decode_grey
 
@@ -190,6 +191,7 @@ def manifests(draw: st.DrawFn) -> pd.DataFrame:
     table["twin_in_testing"] = [int("Testing" in across[group]) for group in table["group"]]
     kinds = st.sampled_from(["byte", "pixel", "copy", "mirrored"])
     table["twin_kind"] = [draw(kinds) if near else "none" for near in table["twin_in_training"]]
+    table["patient"] = ""
     table["status"] = [draw(st.sampled_from(["ok", "ok", "ok", "cannot be decoded"])) for _ in rows]
     return table
 
@@ -198,7 +200,7 @@ def manifests(draw: st.DrawFn) -> pd.DataFrame:
 @given(manifests(), st.integers(0, 2**32 - 1), st.sampled_from(["published", "leak_free"]))
 def test_validation_shares_no_group_with_training_and_leaves_the_test_set_alone(table, seed, protocol):
     try:
-        index = assign(table, Split(protocol=protocol, val_fraction=0.25), seed, CLASSES)
+        index = assign(table, chosen(protocol, 0.25), seed, CLASSES)
     except InputError as error:
         assert "are left after the split" in str(error)
         return
@@ -215,11 +217,18 @@ def plain(count: int = 40, test: int = 4) -> pd.DataFrame:
     rows = [(f"Training/{label}/{n:03d}", "Training", label) for label in CLASSES for n in range(count)]
     rows += [(f"Testing/{label}/{n:03d}", "Testing", label) for label in CLASSES for n in range(test)]
     table = pd.DataFrame(rows, columns=["path", "split", "label"])
-    return table.assign(group=range(len(rows)), status="ok", twin_kind="none", twin_in_training=0, twin_in_testing=0)
+    return table.assign(
+        group=range(len(rows)), patient="", status="ok", twin_kind="none", twin_in_training=0, twin_in_testing=0
+    )
 
 
 def published(fraction: float = 0.1) -> Split:
-    return Split(protocol="published", val_fraction=fraction)
+    return chosen("published", fraction)
+
+
+def chosen(protocol: Literal["published", "leak_free"], fraction: float) -> Split:
+    one = {"folds": {"0": ""}, "networks": "model.safetensors"}
+    return Split(protocol=protocol, val_fraction=fraction, parts=5, unique=False, **one)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
@@ -253,7 +262,7 @@ def test_leak_free_drops_the_groups_of_test_images_whole_and_no_other_training_i
     group = table.set_index("path")["group"]
     for train, test in {**copies, **chained}.items():
         table.loc[table["path"] == train, "group"] = group[test]
-    index = assign(table, Split(protocol="leak_free", val_fraction=0.1), 0, CLASSES)
+    index = assign(table, chosen("leak_free", 0.1), 0, CLASSES)
     assert set(table["path"]) - set(index["path"]) == {*copies, *chained}
     assert set(index["leaked"]) == {"none"}
 
@@ -299,7 +308,7 @@ def test_rows_of_the_index_are_rows_of_the_arrays(ready: Path):
     done = run_stage("prepare", ready, BRAINMRI_WORKERS="1")
     assert (done.returncode, done.stderr) == (0, "")
     index = pd.read_csv(ready / "data/prepared/index.csv")
-    assert index.columns.tolist() == ["array", "row", "path", "label", "group", "leaked"]
+    assert index.columns.tolist() == COLUMNS
     for array, rows in index.groupby("array"):
         images = np.load(ready / f"data/prepared/{array}.npy", mmap_mode="r")
         assert len(images) == len(rows)
@@ -349,6 +358,6 @@ def test_a_given_validation_set_is_all_of_val_and_none_is_drawn(seed: int, fract
 
 def test_leak_free_drops_what_has_a_copy_in_testing_from_a_given_validation_set_too():
     table = given_validation()
-    index = assign(table, Split(protocol="leak_free", val_fraction=0.1), 0, CLASSES)
+    index = assign(table, chosen("leak_free", 0.1), 0, CLASSES)
     dropped = set(table.query("split == 'Validation'")["path"]) - set(index["path"])
     assert dropped == set(table.query("split == 'Validation' and twin_in_testing == 1")["path"]) and len(dropped) == 1

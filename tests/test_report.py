@@ -22,6 +22,7 @@ from stages.fetch.tree import tree_digest
 from stages.files import read_figures
 from stages.params import load
 from stages.report import page, sections
+from stages.report.whose import whose
 from stages.shell.errors import InputError
 
 CLASSES = ["glioma", "notumor"]
@@ -181,3 +182,30 @@ def test_the_page_shows_where_the_network_looked(tiny_study: Path):
     html = (tiny_study / "report/index.html").read_text()
     correct = html.partition("Correct answers")[2].partition("</section>")[0]
     assert correct.count("where the network looked") == correct.count("<img ") / 2 > 0
+
+
+def whose_images(*rows: tuple[str, str, str, int]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["split", "label", "patient", "twin_in_training"])
+    return table.assign(status="ok")
+
+
+def test_the_page_says_what_the_given_test_set_has_of_patients():
+    manifest = whose_images(
+        ("Training", "glioma", "x", 0),
+        ("Testing", "glioma", "x", 0),
+        ("Testing", "glioma", "x", 1),
+        ("Testing", "notumor", "y", 0),
+        ("Testing", "notumor", "", 1),
+    )
+    (html,) = whose(manifest, CLASSES, "published")
+    assert (
+        "4 of 5 images are of 2 known patients" in html and "2 are of patients with training images and 1 are" in html
+    )
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in html.split("<tr")]
+    assert [row[-4:] for row in cells if len(row) >= 4] == [
+        ["2", "0", "2", "1"],
+        ["0", "1", "1", "1"],
+        ["0", "1", "1", "0"],
+    ]
+    assert "divided anew" in whose(manifest, CLASSES, "by_patient")[0] and "divided anew" not in html
+    assert whose(manifest.assign(patient=""), CLASSES, "published") == []

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from copying import TWINS, VERIFY, derived, encoded, params, phantom
 
@@ -49,6 +50,7 @@ def test_outputs_have_the_agreed_form(raw):
         "mode",
         "format",
         "status",
+        "patient",
         "group",
         "twin_kind",
         "twin_of",
@@ -66,6 +68,26 @@ def test_outputs_have_the_agreed_form(raw):
     assert found.integrity["counts"]["Testing"] == {"a": 7, "b": 6, "all": 13}
     assert found.integrity["leaked"]["by_class"]["a"]["mirrored"] == 1
     json.dumps(found.integrity, allow_nan=False)
+
+
+def test_what_is_known_of_patients_is_counted(raw):
+    people = {"Testing/a/0.png": "x", "Training/a/1.png": "x", "Testing/b/0.png": "y", "Testing/a/m.png": "x"}
+    found = examine_study(raw, params(), 1, people)
+    assert found.manifest.set_index("path").patient[list(people)].to_dict() == people
+    assert found.integrity["patients"] == {
+        "patients": 2,
+        "files": 4,
+        "in_two_classes": 0,
+        "test_files": {
+            "known": {"a": 2, "b": 0, "all": 2},
+            "new": {"a": 0, "b": 1, "all": 1},
+            "unknown": {"a": 5, "b": 5, "all": 10},
+        },
+        "without_copy": {"known": 1, "new": 1, "unknown": 10},
+    }
+    none = examine_study(raw, params(), 1)
+    assert none.integrity["patients"]["test_files"]["unknown"]["all"] == 13
+    assert none.manifest.drop(columns="patient").equals(found.manifest.drop(columns="patient"))
 
 
 def test_same_result_for_any_number_of_workers(raw):
@@ -130,6 +152,9 @@ def test_stage_writes_all_outputs_and_fails_without_a_traceback(raw):
     study = raw.parents[1]
     text = json.dumps({"classes": ["a", "b"], "verify": VERIFY.model_dump()})
     (study / "params.yaml").write_text(text)
+    (study / "data/patients.csv").write_text(
+        "path,patient\nTesting/a/0.png,007\nTraining/a/1.png,007\nTesting/b/0.png,8\n"
+    )
     command = [sys.executable, "-m", "stages.verify"]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, cwd=study, env=environment, capture_output=True, text=True, check=False)
@@ -138,9 +163,13 @@ def test_stage_writes_all_outputs_and_fails_without_a_traceback(raw):
         "descriptors.npy",
         "manifest.csv",
         "pairs.csv",
+        "patients.csv",
         "raw",
     ]
     assert read_figures(study / "metrics/integrity.csv")["files"] == 25
+    manifest = pd.read_csv(study / "data/manifest.csv", dtype=str, keep_default_na=False).set_index("path")
+    told = manifest.patient[manifest.patient != ""]
+    assert told.to_dict() == {"Testing/a/0.png": "007", "Testing/b/0.png": "8", "Training/a/1.png": "007"}
     (study / "params.yaml").write_text(text.replace('"similarity": 0.84', '"similarity": 7'))
     failed = subprocess.run(command, cwd=study, env=environment, capture_output=True, text=True, check=False)
     assert failed.returncode == 1

@@ -6,11 +6,12 @@ import argparse
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 from commands import dvc_project
-from commands.new_study import keep
+from commands.new_study import keep, patients
 from commands.new_study.look import Found, leading_out, look
 from commands.new_study.parameters import filled_in
 from stages import params
@@ -36,6 +37,14 @@ def add_parser(subparsers: Any) -> None:
         "--test-fraction", type=float, metavar="F", help="of each class, where a test set is made (default: 0.2)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="by which it is drawn (default: 0)")
+    parser.add_argument(
+        "--patients",
+        metavar="P",
+        help="whose image each file is: a CSV of path and patient; a pattern on files' names, such as "
+        '"(?P<patient>[^_]+)_.*"; or tag, for DICOM\'s PatientID',
+    )
+    parser.add_argument("--patients-unknown", action="store_true", help="files may have no patient")
+    parser.add_argument("--patients-two-classes", action="store_true", help="a patient may have files of two classes")
     parser.add_argument("--commit", action="store_true", help="commit the study's files, and nothing else, to Git")
     parser.set_defaults(run=run)
 
@@ -47,19 +56,24 @@ def run(args: argparse.Namespace) -> int:
     git = keep.in_git(root)
     if args.commit and not git:
         raise InputError(f"--commit: {root} is in no Git repository; run `git init` there first")
+    said = patients.told(args.patients, args.patients_unknown, args.patients_two_classes)
     limits = params.load(Params, root / "params.yaml").fetch.limits
     local = None if source.is_url(args.source) else Path(args.source).resolve()
     found = look(source.locate(str(local or args.source), limits.total_bytes, "SOURCE"), limits, *drawn(args))
     if local:
         source.remember(local, tree.digest(found.hashes))
     with atomic_folder(study) as folder:
-        fill(folder, root, args.name, None if local else args.source, found)
+        known = patients.write(folder, found, said)
+        fill(folder, root, filled_in(template(root), args.name, None if local else args.source, found, said), found)
     if git:
         keep.stage(study)
     if args.commit:
         keep.commit(study)
     print(counts_table(found))
-    print(f"\n{said(local)}studies/{args.name} is made. Look at its params.yaml, then:")
+    print("\n".join(patients.summary(found, known)), end="\n" if known else "")
+    if said is None and (line := patients.warning(found.hashes)):
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"\n{where(local)}studies/{args.name} is made. Look at its params.yaml, then:")
     print(f"  {then(study, git, args.commit)}")
     return 0
 
@@ -69,10 +83,14 @@ def drawn(args: argparse.Namespace) -> tuple[float | None, int | None]:
     return args.test_fraction, args.seed
 
 
-def fill(folder: Path, root: Path, name: str, location: str | None, found: Found) -> None:
-    """Write the study's files."""
-    template = (root / "params.yaml").read_text(encoding="utf-8-sig")
-    (folder / "params.yaml").write_text(filled_in(template, name, location, found), encoding="utf-8")
+def template(root: Path) -> str:
+    """Return the root's params.yaml."""
+    return (root / "params.yaml").read_text(encoding="utf-8-sig")
+
+
+def fill(folder: Path, root: Path, text: str, found: Found) -> None:
+    """Write the study's files; `text` is its params.yaml."""
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
     params.load(Params, folder / "params.yaml")
     for same in ("dvc.yaml", "versions.yaml"):  # in every study
         (folder / same).write_bytes((root / same).read_bytes())
@@ -117,7 +135,7 @@ def counts_table(found: Found) -> str:
     return "\n".join("  ".join([f"{row[0]:<{width}}", *map(str.rjust, row[1:], widths)]) for row in rows) + made
 
 
-def said(local: Path | None) -> str:
+def where(local: Path | None) -> str:
     """Return what a person is to know of a source on this machine; nothing of a URL, which params.yaml names."""
     if local is None:
         return ""

@@ -12,6 +12,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from commands.new_study.look import Found
+from commands.new_study.patients import Told
 from stages import dialect
 from stages.fetch import tree
 
@@ -33,17 +34,17 @@ _Representer.add_representer(type(None), _Representer.null)
 _Representer.add_representer(str, _Representer.text)
 
 
-def filled_in(template: str, name: str, location: str | None, found: Found) -> str:
+def filled_in(template: str, name: str, location: str | None, found: Found, said: Told | None) -> str:
     """Return the text of params.yaml: the template's, comments kept where that can be done, with what differs.
 
     The document is changed, not its text: DVC writes it anew at each `dvc exp run -S`, in a form of its own.
     """
     wanted = _own(dialect.parse(template))
-    change(wanted, name, location, found)
+    change(wanted, name, location, found, said)
     yaml = YAML()
     yaml.width, yaml.preserve_quotes, yaml.Representer = 4096, True, _Representer
     values = yaml.load(template)
-    change(values, name, location, found)
+    change(values, name, location, found, said)
     values.yaml_set_start_comment(HEAD + "\n\n")
     text = io.StringIO()
     yaml.dump(values, text)
@@ -56,7 +57,7 @@ def filled_in(template: str, name: str, location: str | None, found: Found) -> s
     return "".join(f"# {line}\n" for line in HEAD.splitlines()) + "\n" + dialect.written(wanted)
 
 
-def change(values: Any, name: str, location: str | None, found: Found) -> None:
+def change(values: Any, name: str, location: str | None, found: Found, said: Told | None) -> None:
     """Put into the root's parameters what differs in a study of one's own."""
     fetch = values["fetch"]
     values["root"] = "../.."
@@ -64,6 +65,9 @@ def change(values: Any, name: str, location: str | None, found: Found) -> None:
     fetch["source"] = "archive"
     fetch["archive"]["location"] = location
     fetch["split"] = _as(fetch["split"], found.split.model_dump()) if found.split else None
+    fetch["patients"] = _as(fetch["patients"], said.settings.model_dump(exclude_defaults=True)) if said else None
+    if said and found.split:
+        values["split"]["protocol"] = "by_patient"
     fetch["tree_digest"] = tree.digest(found.hashes)
     values["report"]["title"] = f"{name}: ResNet-50 on images of your own"
     values["verify"]["expected"] = {split: _as(None, count) for split, count in found.counts().items()}

@@ -1,16 +1,24 @@
-"""`python -m stages.fetch`, in a study's folder: fills `data/raw`, whole and as pinned, or not at all."""
+"""`python -m stages.fetch`, in a study's folder: fills `data/raw`, whole and as pinned, or not at all.
+
+And data/patients.csv, which says whose image each file is.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+from pathlib import Path
 
 from stages import params, runtime
-from stages.fetch import source, tree
+from stages.fetch import patients, source, tree
 from stages.fetch.extract import unpack
 from stages.fetch.schema import Params
-from stages.files import atomic_folder
+from stages.files import atomic_folder, atomic_write
 from stages.shell.errors import InputError
 from stages.shell.running import run
+
+PATIENTS = "data/patients.csv"
 
 
 class Unpinned(InputError):
@@ -18,10 +26,23 @@ class Unpinned(InputError):
 
 
 def main() -> None:
-    """Read params.yaml, write data/raw."""
+    """Read params.yaml, write data/raw and data/patients.csv."""
     study = params.load(Params)
+    told = patients.read(study.fetch.patients)  # first: a wrong table should cost no download
     hashes = draw(study) if study.fetch.source == "phantom" else bring(study)
+    Path(PATIENTS).unlink(missing_ok=True)  # it told of the images before
+    known = patients.assign(hashes, study.fetch.patients, told, drawn=study.fetch.split is not None)
+    write_patients(known)
     print(f"fetch: {len(hashes):,} files in data/raw, tree digest {tree.digest(hashes)}")
+    if known:
+        print(f"fetch: {len(known):,} of them are of {len(set(known.values())):,} known patients")
+
+
+def write_patients(known: dict[str, str]) -> None:
+    """Write data/patients.csv: path, patient; a head alone where nothing is known."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([patients.COLUMNS, *known.items()])
+    atomic_write(PATIENTS, text.getvalue())
 
 
 def draw(study: Params) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.fetch.layout import ALL_SPLITS
 from stages.fetch.phantom.schema import PhantomParams
@@ -51,6 +51,36 @@ class SplitParams(Group):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
 
 
+def _pattern(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groupindex
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"it is no regular expression ({error})") from None
+    if "patient" not in groups:
+        raise ValueError("it has no group (?P<patient>...), which is the patient")
+    return pattern
+
+
+class PatientsParams(Group):
+    """Whose image each file is: by a table, by a pattern on the files' names, or by DICOM's PatientID."""
+
+    # CSV with path and patient, from the study's folder
+    table: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the table
+    pattern: Annotated[str, Field(max_length=200), AfterValidator(_pattern)] | None = None  # of a file's whole name
+    tag: bool = False
+    unknown: bool = False  # whether files may have no patient
+    two_classes: bool = False  # whether a patient may have images of two classes
+
+    @model_validator(mode="after")
+    def _one_form(self) -> PatientsParams:
+        if (self.table is not None) + (self.pattern is not None) + self.tag != 1:
+            raise ValueError("expected one of table (with its sha256), pattern and tag")
+        if (self.table is None) != (self.sha256 is None):
+            raise ValueError("expected sha256 with a table, and only there")
+        return self
+
+
 class LimitParams(Group):
     """What an archive may cost before it is refused; counted while unpacking, whatever the archive declares."""
 
@@ -70,6 +100,7 @@ class FetchParams(Group):
     split: SplitParams | None  # null: the source has Training and Testing, perhaps Validation
     tree_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     limits: LimitParams
+    patients: PatientsParams | None  # null: nobody knows
 
 
 class Params(Group):

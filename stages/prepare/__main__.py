@@ -15,7 +15,7 @@ from stages.shell.running import run
 def main() -> None:
     """Read the manifest, split, decode and resize, write the arrays and their index."""
     chosen = params.load(Params)
-    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str})
+    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str, "patient": str})
     index = assign(manifest, chosen.split, chosen.seed, chosen.classes)
     paths = {array: index.loc[index["array"] == array, "path"].tolist() for array in ("train", "val", "test")}
     with atomic_folder("data/prepared") as folder:

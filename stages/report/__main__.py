@@ -12,6 +12,7 @@ from stages.files import atomic_write, read_figures, sha256_file
 from stages.report import page, sections
 from stages.report.gradcam import gradcam, overlay
 from stages.report.schema import Params
+from stages.report.whose import whose
 from stages.shell.errors import InputError
 from stages.shell.running import run
 from stages.verify.decode import decode_grey
@@ -33,7 +34,7 @@ MAX_PIXELS = 1_000_000_000  # verify has refused what is too large already
 def main() -> None:
     """Read tables, scores and pictures; write the page."""
     chosen = params.load(Params)
-    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str})
+    manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str, "patient": str})
     found = pd.read_csv("data/pairs.csv", keep_default_na=False, dtype={"label": str})
     predictions = pd.read_csv("data/predictions.csv", keep_default_na=False, dtype={"label": str, "predicted": str})
     metrics = read_figures("metrics/scores.csv")
@@ -54,6 +55,7 @@ def main() -> None:
         sections.data(manifest, chosen.classes),
         sections.examples(manifest, chosen.classes, EXAMPLES, read),
         sections.audit(predictions, chosen.classes),
+        *whose(manifest, chosen.classes, chosen.split.protocol),
         page.section("Pictures of the result", *sections.numbered(chosen.classes), *pictures),
         sections.errors(shown, len(wrong), looked),
         sections.right(right, looked),

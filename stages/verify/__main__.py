@@ -1,4 +1,4 @@
-"""Read params.yaml and data/raw/; write the manifest, the pairs, the descriptors and metrics/integrity.csv."""
+"""From data/raw/ and data/patients.csv to the manifest, the pairs, the descriptors and metrics/integrity.csv."""
 
 from pathlib import Path
 
@@ -15,12 +15,18 @@ from stages.verify.study import examine_study
 def main() -> None:
     """Run the stage in the current folder."""
     params = load(Params)
-    found = examine_study(Path("data/raw"), params, runtime.workers())
+    found = examine_study(Path("data/raw"), params, runtime.workers(), read_patients())
     write_csv("data/manifest.csv", found.manifest)
     write_csv("data/pairs.csv", pd.concat([found.pairs, found.neighbours]))
     with replacing("data/descriptors.npy") as part, part.open("wb") as handle:
         found.save_descriptors(handle)
     write_figures("metrics/integrity.csv", found.integrity)
+
+
+def read_patients() -> dict[str, str]:
+    """Return {path: patient} of the files whose patient is known."""
+    table = pd.read_csv("data/patients.csv", keep_default_na=False, dtype=str)
+    return dict(zip(table["path"], table["patient"], strict=True))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame, neighbours: pd.DataFr
         "twin_pairs": _counts(pairs.kind, ORDER),
         "label_conflicts": _conflicts(good, pairs),
         "leaked": _leaked(good),
+        "patients": _patients(good),
         "neighbours": _neighbours(good, neighbours),
         **({"validation": _validation(good)} if len(splits) > 2 else {}),
     }
@@ -65,6 +66,22 @@ def _validation(good: pd.DataFrame) -> dict[str, Any]:
         "files_with_twin_in_training": int((given.twin_in_training == 1).sum()),
         "by_kind": _counts(given[given.twin_in_training == 1].twin_kind, ORDER),
         "files_with_twin_in_testing": int((given.twin_in_testing == 1).sum()),
+    }
+
+
+def _patients(good: pd.DataFrame) -> dict[str, Any]:
+    """Count test files by what Training has of their patients: images, none, or nobody knows."""
+    known = good[good.patient != ""]
+    test, trained = good[good.split == "Testing"], set(known[known.split == "Training"].patient)
+    told = test.patient != ""
+    kinds = {"known": told & test.patient.isin(trained), "new": told & ~test.patient.isin(trained), "unknown": ~told}
+    labels = tuple(sorted(test.label.unique()))
+    return {
+        "patients": int(known.patient.nunique()),
+        "files": len(known),
+        "in_two_classes": int((known.groupby("patient").label.nunique() > 1).sum()),
+        "test_files": {name: _counts(test[rows].label, labels) for name, rows in kinds.items()},
+        "without_copy": {name: int((rows & (test.twin_in_training == 0)).sum()) for name, rows in kinds.items()},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,7 +14,7 @@ from stages.verify.turns import KINDS
 
 COLUMNS = [
     *("path", "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status"),
-    *("group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"),
+    *("patient", "group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"),
     *("neighbour_of", "neighbour_similarity", "twin_in_validation"),
 ]
 PAIR_COLUMNS = ["path", "twin", "split", "twin_split", "label", "twin_label", "kind", "similarity"]
@@ -79,8 +79,8 @@ class Links:
         return sorted(set(chosen.values()))
 
 
-def manifest(rows: list[Row], links: Links, groups: list[int]) -> pd.DataFrame:
-    """Return data/manifest.csv: one line a file, with its group and its nearest twin.
+def manifest(rows: list[Row], links: Links, groups: list[int], patients: Mapping[str, str]) -> pd.DataFrame:
+    """Return data/manifest.csv: one line a file, with its patient ("" where unknown), its group and its nearest twin.
 
     For a test or validation file the twin is sought in Training, and the nearest is named even if it is no copy
     (`twin_kind` is then `none`). For a training file it is sought everywhere, and only copies are named. The neighbour
@@ -94,6 +94,7 @@ def manifest(rows: list[Row], links: Links, groups: list[int]) -> pd.DataFrame:
         lines.append(
             {
                 **row,
+                "patient": patients.get(row["path"], ""),
                 "group": groups[file],
                 **_nearest(rows, row["split"], found),
                 **{f"twin_in_{split.lower()}": int(split in splits) for split in known},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -41,8 +42,12 @@ class Examined(NamedTuple):
         np.save(handle, self.descriptors)
 
 
-def examine_study(root: Path, params: Params, workers: int) -> Examined:
+def examine_study(
+    root: Path, params: Params, workers: int, patients: Mapping[str, str] = MappingProxyType({})
+) -> Examined:
     """Hash, decode, describe and compare all files under `root`; the same result for any number of workers.
+
+    `patients` is {path below `root`: patient} of the files whose patient is known.
 
     Raises
     ------
@@ -56,7 +61,7 @@ def examine_study(root: Path, params: Params, workers: int) -> Examined:
         rows, descriptors, frames = _scan_to(scratch, paths, root, params.verify, pool)
         gathered = gather(rows, [bool(each.any()) for each in descriptors])
         pairs = audit(_pictures(scratch, gathered, descriptors, frames), params.verify.twins, pool)
-    return _examined(rows, gathered, pairs, descriptors)
+    return _examined(rows, gathered, pairs, descriptors, patients)
 
 
 @contextmanager
@@ -124,12 +129,14 @@ def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8], 
     return pictures
 
 
-def _examined(rows: list[Row], gathered: Gathered, pairs: Pairs, descriptors: NDArray[np.int8]) -> Examined:
+def _examined(
+    rows: list[Row], gathered: Gathered, pairs: Pairs, descriptors: NDArray[np.int8], patients: Mapping[str, str]
+) -> Examined:
     links = Links(rows, gathered.members, pairs)
     copies = pair_table(rows, links)
     place = {row["path"]: number for number, row in enumerate(rows)}
     joined = [(place[one], place[two]) for one, two in zip(copies.path, copies.twin, strict=True)]
     groups = group_files(len(rows), joined)
-    listed = manifest(rows, links, groups)
+    listed = manifest(rows, links, groups, patients)
     neighbours = neighbour_table(rows, links, groups)
     return Examined(listed, copies, neighbours, integrity(listed, copies, neighbours), descriptors)

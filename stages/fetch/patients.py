@@ -1,0 +1,179 @@
+"""data/patients.csv: whose image each file is, as far as a study's parameters tell."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import signal
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.fetch.names import shown
+from stages.fetch.schema import PatientsParams
+from stages.shell.errors import InputError
+
+COLUMNS = ("path", "patient")
+SECONDS = 20  # that a pattern may take over all files
+LONGEST = 200  # letters of a patient's name
+KEY = "fetch.patients"
+
+
+def read(settings: PatientsParams | None, folder: Path | str = ".") -> list[tuple[str, str]]:
+    """Return the rows (path, patient) of the study's table, if there is one; the table must be as pinned.
+
+    Raises
+    ------
+    InputError
+        For `tag`, as no DICOM file is taken yet. Where the table is not there, has another SHA-256, is not UTF-8 or no
+        such CSV, or names a path twice.
+    """
+    if settings is not None and settings.tag:
+        raise InputError(
+            f"{KEY}.tag: the pipeline takes no DICOM files yet, so there is no PatientID to read; give a table of path "
+            "and patient, or a pattern on the names of the files that you converted"
+        )
+    if settings is None or settings.table is None:
+        return []
+    name = settings.table
+    try:
+        data = (Path(folder) / name).read_bytes()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read ({error.strerror}): {KEY}.table names a file by this folder") from None
+    found = sha256(data)
+    if found != settings.sha256:
+        raise InputError(f"{name} has sha256 {found}, not that of {KEY}.sha256: if the table is right, set it to that")
+    rows = list(_rows(data, name))
+    _once((unicodedata.normalize("NFC", path) for path, _ in rows), name)
+    return rows
+
+
+def sha256(table: bytes) -> str:
+    """Return what a table is pinned by, as 64 hex digits."""
+    return hashlib.sha256(table).hexdigest()
+
+
+def _rows(data: bytes, name: str) -> Iterator[tuple[str, str]]:
+    try:
+        lines = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        if missing := [column for column in COLUMNS if column not in (lines.fieldnames or [])]:
+            raise InputError(
+                f"{name} has no column {missing[0]!r}, but {shown(', '.join(lines.fieldnames or []))}; "
+                "expected a CSV with commas whose first line has path and patient"
+            )
+        for line in lines:
+            path, patient = (line[column] for column in COLUMNS)
+            if not path or patient is None or None in line:
+                raise InputError(f"{name}, line {lines.line_num}: expected a path, a patient and a cell for each head")
+            yield path, _checked(patient.strip(), f"{name}, line {lines.line_num}")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 (byte {error.start}): save it as CSV in UTF-8") from None
+    except csv.Error as error:
+        raise InputError(f"{name} is no plain CSV ({error}): save it as CSV in UTF-8, with commas") from None
+
+
+def _checked(patient: str, where: str) -> str:
+    if len(patient) > LONGEST or any(unicodedata.category(letter).startswith("C") for letter in patient):
+        raise InputError(
+            f"{where}: {shown(patient)} cannot name a patient: at most {LONGEST} letters, no control characters"
+        )
+    return patient
+
+
+def _once(paths: Iterable[str], name: str) -> None:
+    known: set[str] = set()
+    for path in paths:
+        if path in known:
+            raise InputError(f"{name} has {shown(path)} twice: expected one line a file")
+        known.add(path)
+
+
+def assign(
+    paths: Iterable[str], settings: PatientsParams | None, table: Iterable[tuple[str, str]] = (), drawn: bool = False
+) -> dict[str, str]:
+    """Return {path: patient}, sorted, of the files (`<split>/<class>/<file>`) whose patient is known.
+
+    Where the test set was `drawn`, the table may name files as their source does, by `<class>/<file>`.
+
+    Raises
+    ------
+    InputError
+        For a path of the table that is no file, a pattern that matches nothing or takes too long, and for what the
+        settings do not allow: files without a patient, a patient in two classes.
+    """
+    if settings is None:
+        return {}
+    names = sorted(paths)
+    if settings.pattern:
+        found = _by_pattern(names, settings.pattern)
+    else:
+        found = _by_table(names, table, str(settings.table), drawn)
+    known = {path: found[path] for path in names if found.get(path)}
+    if not known:
+        raise InputError(f"{KEY} tells no file's patient, of {len(names):,}; set it to null where none is known")
+    if len(known) < len(names) and not settings.unknown:
+        first = shown(next(path for path in names if path not in known))
+        raise InputError(
+            f"{KEY} tells no patient for {len(names) - len(known):,} of {len(names):,} files, {first} the first; "
+            f"tell them, or allow that: {KEY}.unknown: true"
+        )
+    if not settings.two_classes:
+        _one_class(known)
+    return known
+
+
+def _by_table(names: list[str], table: Iterable[tuple[str, str]], name: str, drawn: bool) -> dict[str, str]:
+    spelled = {unicodedata.normalize("NFC", path): path for path in names}  # some disks store accents apart
+    if drawn:
+        spelled |= {path.split("/", 1)[1]: spelled[path] for path in spelled}
+    given = [(unicodedata.normalize("NFC", path), patient) for path, patient in table]
+    if missing := sorted(path for path, _ in given if path not in spelled):
+        expected = "<class>/<file>, as in the source" if drawn else "<split>/<class>/<file>"
+        raise InputError(
+            f"{name} has {len(missing):,} paths that are no file of data/raw, {shown(missing[0])} the first; "
+            f"expected {expected}, as {shown(min(spelled))}"
+        )
+    _once((spelled[path] for path, _ in given), name)
+    return {spelled[path]: patient for path, patient in given}
+
+
+def _by_pattern(names: list[str], pattern: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    with _limited(f"{KEY}.pattern takes more than {SECONDS} s: expected one without repeats inside repeats"):
+        for path in names:
+            if match := re.fullmatch(pattern, path.rsplit("/", 1)[1]):
+                found[path] = _checked((match["patient"] or "").strip(), f"{KEY}.pattern on {shown(path)}")
+    if not found:
+        raise InputError(f"{KEY}.pattern matches no file's whole name, such as {shown(names[0].rsplit('/', 1)[1])}")
+    return found
+
+
+@contextmanager
+def _limited(message: str) -> Iterator[None]:
+    """Stop what takes more than SECONDS; `re` looks for signals while it tries."""
+
+    def stop(*_: Any) -> None:
+        raise InputError(message)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _one_class(known: Mapping[str, str]) -> None:
+    classes: dict[str, str] = {}
+    for path, patient in known.items():
+        label = path.split("/")[1]
+        if classes.setdefault(patient, label) != label:
+            raise InputError(
+                f"patient {shown(patient)} is in two classes, {classes[patient]} and {label} ({shown(path)}): mend the "
+                f"table or the pattern, or allow that: {KEY}.two_classes: true"
+            )
