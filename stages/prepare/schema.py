@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.params import Group
 
@@ -20,6 +20,19 @@ class Split(Group):
 
     protocol: Literal["published", "leak_free"]
     val_fraction: Annotated[float, Field(gt=0, lt=0.9)]
+    folds: dict[str, str]  # each one's folder, below those of the outputs; "" where there is one fold alone
+    networks: Literal["model.safetensors", "folds"]
+
+    @model_validator(mode="after")
+    def _folds_have_the_folders_of_their_numbers(self) -> "Split":
+        """Stages and commands find a fold's files by its number alone, and what is no such folder could be any path."""
+        several = {str(number): f"/folds/{number}" for number in range(len(self.folds))}
+        if len(self.folds) > 1:
+            if self.folds != several or self.networks != "folds":
+                raise ValueError('several folds are {"0": /folds/0, "1": /folds/1, ...}, with networks: folds')
+        elif self.folds != {"0": ""} or self.networks != "model.safetensors":
+            raise ValueError('one fold is {"0": ""}, with networks: model.safetensors')
+        return self
 
 
 class Params(Group):

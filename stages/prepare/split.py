@@ -11,7 +11,7 @@ from stages.prepare.schema import Split
 from stages.shell.errors import InputError
 
 
-def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[str]) -> pd.DataFrame:
+def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[str], fold: int = 0) -> pd.DataFrame:
     """Return one row a usable image: array (train | val | test), row, path, label, group, leaked.
 
     Parameters
@@ -25,11 +25,13 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[st
         Of the choice of validation images.
     classes
         Those that must have images to train and to validate on.
+    fold
+        Whose test images these are, of several folds.
 
     Raises
     ------
     InputError
-        Where a class is left without such images.
+        Where a class is left without such images, or the protocol has one test set and several folds are asked for.
 
     Notes
     -----
@@ -38,6 +40,11 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[st
     in it, also where only a chain of copies joins the two. Rows stand in the manifest's order inside each array, so
     `row` is the position in `<array>.npy`. A given Validation is all of val, less what leak_free drops.
     """
+    if len(split.folds) > 1:
+        raise InputError(
+            f'split.protocol = {split.protocol!r} has one test set: set split.folds to {{"0": ""}} and split.networks '
+            "to model.safetensors"
+        )
     images = manifest[manifest["status"] == "ok"].copy()
     testing = images["split"] == "Testing"
     images["leaked"] = images["twin_kind"].where(testing & (images["twin_in_training"] == 1), "none")
