@@ -1,4 +1,7 @@
-"""Writes data/prepared/{train,val,test}.npy and index.csv, of several folds each in its folder. Run as `python -m stages.prepare` in a study's folder."""
+"""Writes data/prepared/{train,val,test}.npy and index.csv, of several folds each in its folder.
+
+Run as `python -m stages.prepare` in a study's folder.
+"""
 
 from pathlib import Path
 
