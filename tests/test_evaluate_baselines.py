@@ -54,6 +54,6 @@ def test_scores_are_told_apart_by_leak_and_an_empty_group_is_left_out():
 
 def test_planted_copies_are_what_the_nearest_neighbour_gets_right(tiny_study: Path):
     index = pd.read_csv(tiny_study / "data/prepared/index.csv", keep_default_na=False)
-    found = baselines(index, sorted(index["label"].unique()), tiny_study / "data")
+    found = baselines({"": index}, sorted(index["label"].unique()), tiny_study / "data")
     assert found["nearest_neighbour"]["leaked"]["accuracy"] == 1.0
     assert found["majority_class"]["all"]["accuracy"] == 0.25

@@ -17,11 +17,11 @@ from stages.shell.running import run
 def main() -> None:
     """Read scores and manifest; write the card."""
     manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str})
-    digests = {
-        "all images (tree digest)": digest(dict(zip(manifest["path"], manifest["sha256"], strict=True))),
-        "trained weights": sha256_file("models/model.safetensors"),
-    }
-    atomic_write(PATH, card(read_figures("metrics/scores.csv"), manifest, params.load(Params), digests))
+    chosen = params.load(Params)
+    weights = [f"models{part}/model.safetensors" for part in chosen.split.folds.values()]
+    digests = {path: sha256_file(path) for path in weights}
+    digests["all images (tree digest)"] = digest(dict(zip(manifest["path"], manifest["sha256"], strict=True)))
+    atomic_write(PATH, card(read_figures("metrics/scores.csv"), manifest, chosen, digests))
 
 
 if __name__ == "__main__":

@@ -79,10 +79,12 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
         "## Model\n\n"
         f"Takes one grey slice, {chosen.image_size} x {chosen.image_size} pixels, and gives probabilities for "
         f"{', '.join(chosen.classes)}. torchvision's ResNet-50 with a stem of one channel, as safetensors.\n\n"
-        f"- sha256 of `models/model.safetensors`: `{digests['trained weights']}`\n"
-        f"- tree digest of the images: `{digests['all images (tree digest)']}`\n"
+        + "".join(
+            f"- sha256 of `{path}`: `{digest}`\n" for path, digest in digests.items() if path.startswith("models")
+        )
+        + f"- tree digest of the images: `{digests['all images (tree digest)']}`\n"
         f"- starts from {'random weights' if weights == 'random' else f'weights: {weights}'}; calibrated by "
-        f"temperature {metrics['temperature']} on validation images",
+        f"temperature {_temperature(metrics)} on validation images",
         "## Uses\n\n"
         "For work on method: reproducibility, leakage between training and test images, calibration. Out of scope: "
         "diagnosis, triage, any use on patients; images other than such slices (`brainmri predict` says when one looks "
@@ -115,7 +117,7 @@ import torch
 from safetensors import safe_open
 from torchvision.models import resnet50
 
-with safe_open("models/model.safetensors", framework="pt") as file:
+with safe_open("models{next(iter(chosen.split.folds.values()))}/model.safetensors", framework="pt") as file:
     about = json.loads(file.metadata()["brainmri"])
     state = {{name: file.get_tensor(name) for name in file.keys()}}
 
@@ -129,8 +131,14 @@ model.eval()
 @torch.inference_mode()
 def probabilities(images):  # uint8 [N, {side}, {side}] -> [N, {classes}], in the order of about["classes"]
     x = (images.unsqueeze(1).float() / 255 - about["mean"]) / about["std"]
-    return torch.softmax({logits} / {metrics["temperature"]}, dim=1)
+    return torch.softmax({logits} / {_temperature(metrics)}, dim=1)
 ```"""
+
+
+def _temperature(metrics: dict[str, Any]) -> float:
+    """Return the temperature of the network that is shown: of several folds, the first one's."""
+    found = metrics["temperature"]
+    return float(found["0"] if isinstance(found, dict) else found)
 
 
 def _table(metrics: dict[str, Any], classes: list[str]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stages import params, runtime
 from stages.backbone import network
 from stages.backbone.inference import logits
-from stages.evaluate import calibration, outputs, predictor, tables
+from stages.evaluate import calibration, folds, outputs, predictor, tables
 from stages.evaluate.baselines import baselines
 from stages.evaluate.pictures import letters
 from stages.evaluate.schema import Params
@@ -25,7 +25,6 @@ from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar
 from stages.shell.running import run
 
-WEIGHTS, INDEX = "models/model.safetensors", "data/prepared/index.csv"
 AS_TEXT = {"path": str, "label": str, "leaked": str}  # a class may be called 1, or NA
 
 
@@ -33,11 +32,33 @@ def main() -> None:
     """Read parameters, arrays and weights; ask the network; score; write."""
     chosen = params.load(Params)
     runtime.exact(chosen.threads, "fp32")
-    index = pd.read_csv(INDEX, dtype=AS_TEXT, keep_default_na=False)
-    given, temperature = _probabilities(chosen, index)
-    predicted = tables.predictions(index[index["array"] == "test"], given, chosen.classes)
-    metrics = _metrics(predicted, given, temperature, chosen) | {"baselines": baselines(index, chosen.classes)}
-    history = pd.read_csv("models/curves/history.csv")
+    parts = chosen.split.folds
+    several = len(parts) > 1
+    if several:
+        folds.sweep(Path("models/curves"), parts.values())
+        folds.sweep(Path("models/folds"), {part.removeprefix("/folds") for part in parts.values()})
+    indexes = {
+        part: pd.read_csv(f"data/prepared{part}/index.csv", dtype=AS_TEXT, keep_default_na=False)
+        for part in parts.values()
+    }
+    asked = {part: _probabilities(chosen, index, part) for part, index in indexes.items()}
+    given = np.concatenate([found for found, _ in asked.values()])
+    temperatures = {fold: asked[part][1] for fold, part in parts.items()}
+    tests = [index[index["array"] == "test"] for index in indexes.values()]
+    predicted = tables.predictions(pd.concat(tests), given, chosen.classes)
+    metrics = _metrics(predicted, given, chosen) | {
+        "temperature": temperatures if several else temperatures["0"],
+        "baselines": baselines(indexes, chosen.classes),
+    }
+    if several:
+        predicted["fold"] = np.repeat(list(parts), [len(test) for test in tests])
+        labels = tables.numbers(predicted["label"], chosen.classes)
+        metrics["folds"] = folds.spread(labels, given, predicted["fold"].to_numpy(), chosen.classes)
+    history = folds.mean_history([pd.read_csv(f"models/curves{part}/history.csv") for part in indexes])
+    predictors = {
+        fold: predictor.predictor(chosen, indexes[part], temperatures[fold], Path(f"models{part}/model.safetensors"))
+        for fold, part in parts.items()
+    }
     if line := letters.told(chosen.classes):
         print(f"evaluate: {line}", file=sys.stderr)
     drawn = outputs.plot_tables(predicted, history, chosen.classes, chosen.evaluate.bins)
@@ -45,7 +66,7 @@ def main() -> None:
     write_json("metrics/test.json", headline(metrics))
     write_json("metrics/sensitivity.json", sensitivities(metrics))
     write_figures("metrics/scores.csv", metrics)
-    write_json("models/predictor.json", predictor.predictor(chosen, index, temperature, Path(WEIGHTS)))
+    write_json("models/predictor.json", {"folds": predictors} if several else predictors["0"])
     write_csv("data/predictions.csv", predicted)
     for name, table in drawn.items():
         write_csv(f"plots/{name}.csv", table)
@@ -54,19 +75,20 @@ def main() -> None:
     print(summary(metrics, tables.counts(drawn["confusion"], chosen.classes)))
 
 
-def _probabilities(chosen: Params, index: pd.DataFrame) -> tuple[NDArray[np.float64], float]:
-    """Return the test images' probabilities [N, C] and the temperature, fitted on the validation images alone."""
-    model, meta = network.load(WEIGHTS)
+def _probabilities(chosen: Params, index: pd.DataFrame, part: str) -> tuple[NDArray[np.float64], float]:
+    """Return a fold's test images' probabilities [N, C] and the temperature, fitted on the validation images alone."""
+    weights = f"models{part}/model.safetensors"
+    model, meta = network.load(weights)
     if meta.classes != chosen.classes:
         raise InputError(
-            f"{WEIGHTS} was trained on the classes {', '.join(meta.classes)}; params.yaml has "
+            f"{weights} was trained on the classes {', '.join(meta.classes)}; params.yaml has "
             f"{', '.join(chosen.classes)}: run `dvc repro`, which trains again"
         )
     device = runtime.device(chosen.device)
     model = model.to(device)
 
     def ask(array: str) -> NDArray[np.float32]:
-        images = np.load(f"data/prepared/{array}.npy", mmap_mode="r")
+        images = np.load(f"data/prepared{part}/{array}.npy", mmap_mode="r")
         with progress_bar(total=len(images), unit="img", desc=array, mininterval=1) as bar:
             found = logits(
                 model,
@@ -78,7 +100,7 @@ def _probabilities(chosen: Params, index: pd.DataFrame) -> tuple[NDArray[np.floa
                 mirror=chosen.evaluate.mirror,
                 progress=bar.update,
             )
-        return _finite(found.reshape(-1, len(meta.classes)))
+        return _finite(found.reshape(-1, len(meta.classes)), weights)
 
     temperature = 1.0
     if chosen.evaluate.temperature_scaling:
@@ -87,15 +109,15 @@ def _probabilities(chosen: Params, index: pd.DataFrame) -> tuple[NDArray[np.floa
     return calibration.probabilities(ask("test"), temperature), temperature
 
 
-def _metrics(predicted: pd.DataFrame, given: NDArray[np.float64], temperature: float, chosen: Params) -> dict[str, Any]:
+def _metrics(predicted: pd.DataFrame, given: NDArray[np.float64], chosen: Params) -> dict[str, Any]:
     labels, leaked = tables.numbers(predicted["label"], chosen.classes), (predicted["leaked"] != "none").to_numpy()
     settings = {"seed": chosen.seed, "bootstrap": chosen.evaluate.bootstrap, "bins": chosen.evaluate.bins}
-    return scores_by_group(labels, given, leaked, chosen.classes, **settings) | {"temperature": temperature}
+    return scores_by_group(labels, given, leaked, chosen.classes, **settings)
 
 
-def _finite(found: NDArray[np.float32]) -> NDArray[np.float32]:
+def _finite(found: NDArray[np.float32], weights: str) -> NDArray[np.float32]:
     if not np.isfinite(found).all():
-        raise InputError(f"the network of {WEIGHTS} gives outputs that are not finite: train it with a smaller lr")
+        raise InputError(f"the network of {weights} gives outputs that are not finite: train it with a smaller lr")
     return found
 
 

@@ -96,11 +96,22 @@ def score(predicted: Labels, labels: Labels, leaked: NDArray[np.bool_]) -> dict[
     return found
 
 
-def baselines(index: pd.DataFrame, classes: list[str], root: Path = Path("data")) -> dict[str, Any]:
-    """Return the scores of all of them: {name: {all, clean, leaked: accuracy}}.
+def baselines(indexes: dict[str, pd.DataFrame], classes: list[str], root: Path = Path("data")) -> dict[str, Any]:
+    """Return the scores of all of them: {name: {all, clean, leaked: accuracy}}, over all folds' test images.
 
-    `index` is data/prepared/index.csv; images, descriptors and files are read below `root`.
+    `indexes` has each fold's index.csv by its folder below data/prepared, "" where there is one fold alone; images,
+    descriptors and files are read below `root`.
     """
+    found = [guesses(index, classes, root, f"prepared{part}") for part, index in indexes.items()]
+    test = pd.concat([index[index["array"] == "test"] for index in indexes.values()])
+    truth = test["label"].map({name: number for number, name in enumerate(classes)}).to_numpy(np.int64)
+    leaked = (test["leaked"] != "none").to_numpy()
+    pooled = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    return {name: score(guess, truth, leaked) if len(test) else {} for name, guess in pooled.items()}
+
+
+def guesses(index: pd.DataFrame, classes: list[str], root: Path, prepared: str) -> dict[str, Labels]:
+    """Return the class that each gives to a fold's test images, having learned from its training images."""
     train, test = index[index["array"] == "train"], index[index["array"] == "test"]
     numbers = {name: number for number, name in enumerate(classes)}
     labels = train["label"].map(numbers).to_numpy(np.int64)
@@ -109,14 +120,13 @@ def baselines(index: pd.DataFrame, classes: list[str], root: Path = Path("data")
         "majority_class": lambda: majority(labels, len(test)),
         "file_facts": lambda: linear(*_both(file_facts, train, labels, test, root / "raw")),
         "border": lambda: linear(
-            borders(np.load(root / "prepared/train.npy", mmap_mode="r")),
+            borders(np.load(root / prepared / "train.npy", mmap_mode="r")),
             labels,
-            borders(np.load(root / "prepared/test.npy", mmap_mode="r")),
+            borders(np.load(root / prepared / "test.npy", mmap_mode="r")),
         ),
         "nearest_neighbour": lambda: nearest(described(train["path"])[:, 0], labels, described(test["path"])[:, 0]),
     }
-    truth, leaked = test["label"].map(numbers).to_numpy(np.int64), (test["leaked"] != "none").to_numpy()
-    return {name: score(way(), truth, leaked) if len(test) else {} for name, way in ways.items()}
+    return {name: way() if len(test) else np.zeros(0, np.int64) for name, way in ways.items()}
 
 
 def _both(

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stages.params import Group
-from stages.prepare.schema import Prepare
+from stages.prepare.schema import Prepare, Split
 from stages.runtime import Device
 from stages.verify.schema import VerifyParams
 
@@ -29,4 +29,5 @@ class Params(Group):
     device: Device
     verify: VerifyParams
     prepare: Prepare
+    split: Split
     evaluate: Evaluate

@@ -1,4 +1,7 @@
-"""Writes data/prepared/{train,val,test}.npy and index.csv. Run as `python -m stages.prepare` in a study's folder."""
+"""Writes data/prepared/{train,val,test}.npy and index.csv, of several folds each in its folder.
+
+Run as `python -m stages.prepare` in a study's folder.
+"""
 
 from pathlib import Path
 
@@ -16,11 +19,15 @@ def main() -> None:
     """Read the manifest, split, decode and resize, write the arrays and their index."""
     chosen = params.load(Params)
     manifest = pd.read_csv("data/manifest.csv", keep_default_na=False, dtype={"label": str, "patient": str})
-    index = assign(manifest, chosen.split, chosen.seed, chosen.classes)
-    paths = {array: index.loc[index["array"] == array, "path"].tolist() for array in ("train", "val", "test")}
+    indexes = {
+        part: assign(manifest, chosen.split, chosen.seed, chosen.classes, int(fold))
+        for fold, part in chosen.split.folds.items()
+    }
     with atomic_folder("data/prepared") as folder:
-        write_arrays(folder, paths, Path("data/raw"), chosen.image_size, chosen.prepare)
-        write_csv(folder / "index.csv", index)
+        for part, index in indexes.items():
+            paths = {array: index.loc[index["array"] == array, "path"].tolist() for array in ("train", "val", "test")}
+            write_arrays(Path(f"{folder}{part}"), paths, Path("data/raw"), chosen.image_size, chosen.prepare)
+            write_csv(f"{folder}{part}/index.csv", index)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ PICTURES = {
     "plots/histograms.png": "The probability given to the true class.",
     "plots/curves.png": "Training and validation, epoch by epoch.",
 }
-WEIGHTS = "models/model.safetensors"
 EXAMPLES = 3  # of each class
 MAX_PIXELS = 1_000_000_000  # verify has refused what is too large already
 
@@ -41,11 +40,11 @@ def main() -> None:
     crossing = found[(found["split"] != found["twin_split"]) & (found["kind"] != "neighbour")]
     report = chosen.report
     files = dict(zip(manifest["path"], manifest["sha256"], strict=True))
-    digests = {"all images (tree digest)": digest(files), "trained weights": sha256_file(WEIGHTS)}
+    digests = {"all images (tree digest)": digest(files), **page_digests(chosen.split.folds)}
     wrong, right = sections.clean_errors(predictions), sections.clean_right(predictions, EXAMPLES)
     shown = wrong[: report.errors]
     runtime.exact(chosen.threads, "fp32")
-    looked = look(pd.concat([shown, right]), chosen.classes)
+    looked = look(pd.concat([shown, right]), chosen.classes, chosen.split.folds)
     pictures = [page.figure(Path(path).read_bytes(), caption) for path, caption in PICTURES.items()]
     values = chosen.model_dump(mode="json")
     parts = [
@@ -65,13 +64,29 @@ def main() -> None:
     atomic_write("report/index.html", page.page(report.title, parts))
 
 
-def look(rows: pd.DataFrame, classes: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def page_digests(folds: dict[str, str]) -> dict[str, str]:
+    """Return {what it is: SHA-256} of the weights of each fold."""
+    names = {fold: f"trained weights, fold {fold}" if len(folds) > 1 else "trained weights" for fold in folds}
+    return {names[fold]: sha256_file(f"models{part}/model.safetensors") for fold, part in folds.items()}
+
+
+def look(rows: pd.DataFrame, classes: list[str], folds: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return where each row's network looked, that of its own fold; see `_look`."""
+    if len(folds) == 1:
+        return _look(rows, classes, "")
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for fold, part in folds.items():
+        found |= _look(rows[rows["fold"].astype(str) == fold], classes, part)
+    return found
+
+
+def _look(rows: pd.DataFrame, classes: list[str], part: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return {path: (image [S, S], overlay [H, W, 3])} for rows of the predictions: where the network looked."""
-    model, meta = network.load(WEIGHTS)
-    index = pd.read_csv("data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
+    model, meta = network.load(f"models{part}/model.safetensors")
+    index = pd.read_csv(f"data/prepared{part}/index.csv", keep_default_na=False, dtype={"label": str})
     places = index[index["array"] == "test"].set_index("path")["row"]
     paths = rows["path"].tolist()
-    images = np.load("data/prepared/test.npy", mmap_mode="r")[places[paths].to_numpy(np.int64)]
+    images = np.load(f"data/prepared{part}/test.npy", mmap_mode="r")[places[paths].to_numpy(np.int64)]
     numbers = np.array([classes.index(name) for name in rows["predicted"]], np.int64)
     maps = gradcam(model, images, numbers, mean=meta.mean, std=meta.std)
     return {path: (image, overlay(image, heat)) for path, image, heat in zip(paths, images, maps, strict=True)}

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from stages import PINS
-from stages.dialect import NotYaml, parse
 from stages.files import write_json
+from stages.shell import pipeline
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of the CPU: those between which libraries choose
@@ -100,10 +100,7 @@ def gpu() -> dict[str, Any] | None:
 
 def outputs(stage: str) -> dict[str, str]:
     """Return {path: hash} of the stage's outputs as they lie in the study's folder, hashed as DVC does it."""
-    try:
-        declared = parse(_text("dvc.yaml"))["stages"][stage]
-    except (TypeError, KeyError, NotYaml):
-        return {}
+    declared = pipeline.declared(Path()).get(stage, {})
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, [])]
     paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
     return {path: dvc_hash(Path(path)) for path in paths if Path(path).exists()}

@@ -11,9 +11,10 @@ from stages.shell import provenance
 from stages.shell.errors import InputError, os_error
 
 
-def run(stage: str, main: Callable[[], None]) -> None:
+def run(stage: str, main: Callable[[], None], key: str | None = None) -> None:
     """Run a stage's `main` and log who made which bits (see `provenance`).
 
+    `key` is that of a stage which DVC runs for several things, as `stage@key`.
     Ends with one line and exit status 1 where a person's input or the disk is at fault.
     """
     begun = time.perf_counter()
@@ -22,7 +23,7 @@ def run(stage: str, main: Callable[[], None]) -> None:
     try:
         _refuse_other_versions(Path.cwd())
         main()
-        provenance.log(stage, time.perf_counter() - begun)
+        provenance.log(stage if key is None else f"{stage}@{key}", time.perf_counter() - begun)
     except InputError as error:
         sys.exit(f"{stage}: {error}")
     except OSError as error:

@@ -1,9 +1,12 @@
 """Writes models/model.safetensors, models/curves/, models/trail/ and plots/trail.csv.
 
-Run as `python -m stages.train` in a study's folder.
+Run as `python -m stages.train [FOLD]` in a study's folder: the files of a cross-validation's fold,
+such as /folds/3, lie in folders of that name.
 """
 
 import contextlib
+import re
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -32,13 +35,15 @@ CODE = [
 ]
 
 
-def main() -> None:
+def main(fold: str = "") -> None:
     """Read parameters, arrays and weights; train, or go on from a checkpoint; write weights, curves and trail."""
+    if not re.fullmatch(r"(/folds/\d+)?", fold):
+        raise InputError(f"fold {fold!r}: expected a folder such as /folds/3, or none where there is one fold alone")
     chosen = params.load(Params)
     runtime.exact(chosen.threads, chosen.precision)
-    with only_one("logs/train.lock"):
+    with only_one(f"logs/train{fold.replace('/', '-')}.lock"):
         try:
-            _train(chosen)
+            _train(chosen, fold)
         except (MemoryError, RuntimeError) as error:
             if not _memory_is_short(error):
                 raise
@@ -56,9 +61,11 @@ def _memory_is_short(error: Exception) -> bool:
     )
 
 
-def _train(chosen: Params) -> None:
-    trainer, meta = start.trainer(chosen)
-    made_by = fingerprint(chosen.model_dump(mode="json"), start.INPUTS, CODE, _device_name(trainer.device, chosen))
+def _train(chosen: Params, fold: str) -> None:
+    trainer, meta = start.trainer(chosen, fold)
+    made_by = fingerprint(
+        chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(trainer.device, chosen)
+    )
     store = Store(beside_cache(Path.cwd()), made_by)
     with only_one(store.folder.with_suffix(".lock")):
         found = store.newest()
@@ -67,24 +74,24 @@ def _train(chosen: Params) -> None:
             print(f"going on from a checkpoint at epoch {trainer.progress.epoch + 1}, step {trainer.progress.step}")
         outcome = trainer.fit(store)
         about = replace(meta, dropout=chosen.train.dropout, made_by=chosen.digest())
-        _write(outcome, about, trainer.progress.history)
-        _write_trail(trainer, store)
+        _write(outcome, about, trainer.progress.history, fold)
+        _write_trail(trainer, store, fold)
         store.remove()
 
 
-def _write_trail(trainer: Trainer, store: Store) -> None:
+def _write_trail(trainer: Trainer, store: Store, fold: str) -> None:
     """Write the trail's table, and its stored states into models/trail/."""
     options, end = trainer.params.train, trainer.done
     planned = trainer.params.epochs * trainer.steps
-    with atomic_folder(Path("models/trail").absolute()) as folder:
+    with atomic_folder(Path(f"models/trail{fold}").absolute()) as folder:
         store.hand_over(trail.stored_at(end, planned, options.trail_steps, options.trail_checkpoints), folder)
-    write_csv("plots/trail.csv", pd.DataFrame(trainer.progress.trail, columns=trail.COLUMNS))
+    write_csv(f"plots{fold}/trail.csv", pd.DataFrame(trainer.progress.trail, columns=trail.COLUMNS))
 
 
-def _write(outcome: torch.nn.Module, meta: network.Meta, history: list[dict[str, float]]) -> None:
+def _write(outcome: torch.nn.Module, meta: network.Meta, history: list[dict[str, float]], fold: str) -> None:
     """Write the weights, and the curves as dvclive's folder with the same figures as one table, history.csv."""
-    network.save("models/model.safetensors", outcome, meta)
-    with atomic_folder(Path("models/curves").absolute()) as folder:
+    network.save(f"models{fold}/model.safetensors", outcome, meta)
+    with atomic_folder(Path(f"models/curves{fold}").absolute()) as folder:
         # elsewhere, dvclive finds no repository: in one it reads the state of Git, which is no input of this stage
         with (
             tempfile.TemporaryDirectory() as elsewhere,
@@ -109,4 +116,5 @@ def _device_name(device: torch.device, chosen: Params) -> str:
 
 
 if __name__ == "__main__":
-    run("train", main)
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    run("train", lambda: main(asked), asked.rpartition("/")[2] or "0")

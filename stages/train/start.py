@@ -10,10 +10,16 @@ from stages.shell.errors import InputError
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 
-INPUTS = ["data/prepared/train.npy", "data/prepared/val.npy", "data/prepared/index.csv", "models/init.safetensors"]
+
+def inputs(fold: str = "") -> list[str]:
+    """Return the files that a run depends on; `fold` is its folder in a cross-validation, such as /folds/3."""
+    return [
+        *(f"data/prepared{fold}/{name}" for name in ("train.npy", "val.npy", "index.csv")),
+        "models/init.safetensors",
+    ]
 
 
-def trainer(chosen: Params) -> tuple[Trainer, network.Meta]:
+def trainer(chosen: Params, fold: str = "") -> tuple[Trainer, network.Meta]:
     """Return a trainer with the study's arrays and starting weights, and what those say of themselves.
 
     Raises
@@ -22,7 +28,7 @@ def trainer(chosen: Params) -> tuple[Trainer, network.Meta]:
         Where the weights cannot be used, or a batch is more than all training images.
     """
     _, meta = network.load("models/init.safetensors")
-    train, val = _images("train", meta.classes), _images("val", meta.classes)
+    train, val = _images("train", meta.classes, fold), _images("val", meta.classes, fold)
     if chosen.batch_size > len(train.images):
         raise InputError(
             f"batch_size = {chosen.batch_size} is more than the {len(train.images)} training images: choose less"
@@ -32,8 +38,8 @@ def trainer(chosen: Params) -> tuple[Trainer, network.Meta]:
     return Trainer(model, train, val, chosen, meta.mean, meta.std), meta
 
 
-def _images(array: str, classes: list[str]) -> Images:
+def _images(array: str, classes: list[str], fold: str) -> Images:
     """Return an array as a memory map, and the number of each image's class."""
-    index = pd.read_csv("data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
+    index = pd.read_csv(f"data/prepared{fold}/index.csv", keep_default_na=False, dtype={"label": str})
     labels = index.loc[index["array"] == array, "label"].map({name: number for number, name in enumerate(classes)})
-    return Images(np.load(f"data/prepared/{array}.npy", mmap_mode="r"), np.array(labels, np.int64))
+    return Images(np.load(f"data/prepared{fold}/{array}.npy", mmap_mode="r"), np.array(labels, np.int64))

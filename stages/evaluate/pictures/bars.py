@@ -85,7 +85,7 @@ def _leaked_shares(axes: Axes, wide: pd.DataFrame, widest: int) -> None:
 
 def reliability(table: pd.DataFrame, metrics: dict[str, Any]) -> Figure:
     """Return accuracy against confidence, with 95 % intervals, and how many images there are of each confidence."""
-    made = figure(11, 6, f"Reliability: is it right as often as it is sure?  (temperature {metrics['temperature']:g})")
+    made = figure(11, 6, f"Reliability: is it right as often as it is sure?  (temperature {_temperature(metrics)})")
     axes = panels(made, 2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": [4, 1]})
     most = int(table["n"].max()) if len(table) else 1
     for column, group in enumerate(GROUP_TITLES):
@@ -113,6 +113,11 @@ def reliability(table: pd.DataFrame, metrics: dict[str, Any]) -> Figure:
     handles, labels = next((place.get_legend_handles_labels() for place in axes[:2] if place.lines), ([], []))
     made.legend(handles, labels, loc="outside lower left", ncols=2, fontsize=9)
     return made
+
+
+def _temperature(metrics: dict[str, Any]) -> str:
+    found = metrics["temperature"]
+    return f"{found:g}" if not isinstance(found, dict) else f"{min(found.values()):g} to {max(found.values()):g}"
 
 
 def _reliable(axes: Axes, rows: pd.DataFrame) -> None:
