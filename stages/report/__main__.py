@@ -11,6 +11,7 @@ from stages.fetch.tree import digest
 from stages.files import atomic_write, read_figures, sha256_file
 from stages.report import page, sections
 from stages.report.gradcam import gradcam, overlay
+from stages.report.patients import patients
 from stages.report.schema import Params
 from stages.shell.errors import InputError
 from stages.shell.running import run
@@ -50,6 +51,7 @@ def main() -> None:
     parts = [
         sections.question(chosen.classes),
         sections.scores(metrics, chosen.classes, report.published),
+        *patients(metrics, chosen.classes, chosen.evaluate.apart),
         sections.worth(metrics, chosen.classes),
         sections.data(manifest, chosen.classes),
         sections.examples(manifest, chosen.classes, EXAMPLES, read),
