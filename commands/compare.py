@@ -1,6 +1,7 @@
 """`brainmri compare A B`: are two results on the same test images different, or is it noise?
 
 Paired: an image counts only where one of the two is right and the other wrong (McNemar 1947, exact binomial form).
+Where patients are known, slices of one head count together: a permutation test over patients, exact as well.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from commands import reading
 from commands.repository import cached, commit, find_root, git, here
 from stages.evaluate.absent import without
+from stages.evaluate.clusters import joined
+from stages.evaluate.tables import WHOSE
 from stages.shell.errors import InputError
 
 PREDICTIONS = "data/predictions.csv"
+TESTS = {"mcnemar": "exact McNemar, image by image", "by_patient": "exact permutation test, patient by patient"}
 SHOWN = 20  # images on which they differ, in the table
 
 
@@ -48,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     pairs = paired(predictions(root, args.a, study), predictions(root, args.b, study_b))
     clean = pairs[(pairs["leaked_a"] == "none") & (pairs["leaked_b"] == "none")]
     groups = {"all": pairs, "clean in both": clean}
-    found = {name: mcnemar(group) for name, group in groups.items()}
+    test = by_patient if known(pairs) else mcnemar
+    found = {name: test(group) for name, group in groups.items()}
     for name, group in groups.items():
         found[name]["absent"] = sorted(set(pairs["label"]) - set(group["label"]))
     differ = pairs[pairs["predicted_a"] != pairs["predicted_b"]]
@@ -87,10 +94,16 @@ def paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
             f"{len(set(b['path']) - set(a['path']))} only in the second; only a pair can be compared"
         )
     columns = ["path", "label", "predicted", "leaked"]
-    both = a[columns].merge(b[columns], on="path", suffixes=("_a", "_b"))
+    each = [table.reindex(columns=[*columns, *WHOSE], fill_value="") for table in (a, b)]  # older ones know no patient
+    both = each[0].merge(each[1], on="path", suffixes=("_a", "_b"))
     if (both["label_a"] != both["label_b"]).any():
         raise InputError("the same images carry other labels in the two: only the same truth can be compared")
     return both.rename(columns={"label_a": "label"}).drop(columns="label_b").sort_values("path")
+
+
+def known(pairs: pd.DataFrame) -> bool:
+    """Return whether the patient of any image is known to either of the two."""
+    return bool((pairs[["patient_a", "patient_b"]] != "").any(axis=None))
 
 
 def mcnemar(pairs: pd.DataFrame) -> dict[str, Any]:
@@ -102,14 +115,59 @@ def mcnemar(pairs: pd.DataFrame) -> dict[str, Any]:
     >>> mcnemar(pd.DataFrame(table))["p"]
     0.25
     """
-    right_a, right_b = pairs["predicted_a"] == pairs["label"], pairs["predicted_b"] == pairs["label"]
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    found: dict[str, Any] = {"n": len(pairs), "both_right": int((right_a & right_b).sum()), "only_a": only_a}
-    found |= {"only_b": only_b, "both_wrong": int((~right_a & ~right_b).sum())}
+    found, _ = _counted(pairs, "mcnemar")
     if len(pairs):
-        found |= {"accuracy_a": float(right_a.mean()), "accuracy_b": float(right_b.mean())}
+        only_a, only_b = found["only_a"], found["only_b"]
         found["p"] = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     return found
+
+
+def by_patient(pairs: pd.DataFrame) -> dict[str, Any]:
+    """Return the same with the p-value of `sign_flips` over patients, and how many patients and stand-ins there are.
+
+    Images are of one patient if either of the two says so, or if they are copies: where the patient is unknown, the
+    group of copies stands in.
+    """
+    found, change = _counted(pairs, "by_patient")
+    if len(pairs):
+        columns = ("patient_a", "patient_b", "group_a", "group_b")
+        cluster = joined(*(pairs[column].tolist() for column in columns))
+        of_patient = set(cluster[(pairs[["patient_a", "patient_b"]] != "").any(axis=1).to_numpy()])
+        found |= {"patients": len(of_patient), "stand_ins": len(set(cluster)) - len(of_patient)}
+        found["p"] = sign_flips(np.bincount(cluster, change).astype(np.int64))
+    return found
+
+
+def sign_flips(differences: NDArray[np.int64]) -> float:
+    """Return how often a sum at least as far from 0 comes out if each difference had either sign by the toss of a coin.
+
+    Exact for any number of patients: the distribution of the sum is built up patient by patient (Pagano and Tritchler
+    1983, On obtaining permutation distributions in polynomial time). With differences of 1 it is McNemar's exact test.
+
+    Examples
+    --------
+    >>> sign_flips(np.array([3, 2, 0])), sign_flips(np.array([1, 1, 1, 1, -1]))
+    (0.5, 0.375)
+    """
+    sizes = np.abs(differences[differences != 0])
+    reach = int(sizes.sum())
+    chance = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
+    chance[reach] = 1
+    for size in sizes:
+        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
+    far = np.abs(np.arange(-reach, reach + 1)) >= abs(int(differences.sum()))
+    return min(1.0, float(chance[far].sum()))
+
+
+def _counted(pairs: pd.DataFrame, test: str) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Return the counts, and of each image 1 where only B is right, -1 where only A is."""
+    right_a, right_b = pairs["predicted_a"] == pairs["label"], pairs["predicted_b"] == pairs["label"]
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    found: dict[str, Any] = {"n": len(pairs), "test": test, "both_right": int((right_a & right_b).sum())}
+    found |= {"only_a": only_a, "only_b": only_b, "both_wrong": int((~right_a & ~right_b).sum())}
+    if len(pairs):
+        found |= {"accuracy_a": float(right_a.mean()), "accuracy_b": float(right_b.mean())}
+    return found, right_b.to_numpy(np.int64) - right_a.to_numpy(np.int64)
 
 
 def table(found: dict[str, dict[str, Any]], rows: list[dict[str, str]]) -> str:
@@ -124,7 +182,7 @@ def table(found: dict[str, dict[str, Any]], rows: list[dict[str, str]]) -> str:
         lines += [
             f"{name}: {n}, A {group['accuracy_a']:.2%}, B {group['accuracy_b']:.2%} ({change:+.2%})",
             f"  right: both {group['both_right']:,}, only A {group['only_a']}, only B {group['only_b']}, "
-            f"none {group['both_wrong']}; p = {group['p']:.3g} (exact McNemar)",
+            f"none {group['both_wrong']}; p = {group['p']:.3g} ({TESTS[group['test']]}{_patients(group)})",
         ]
         lines.append("  " + _verdict(group["p"]))
     lines += [
@@ -132,6 +190,13 @@ def table(found: dict[str, dict[str, Any]], rows: list[dict[str, str]]) -> str:
     ]
     lines += [f"  {row['path']}: A {row['predicted_a']}, B {row['predicted_b']}" for row in rows[:SHOWN]]
     return "\n".join(lines)
+
+
+def _patients(group: dict[str, Any]) -> str:
+    if group["test"] != "by_patient":
+        return ""
+    copies = f"; of others {group['stand_ins']:,} groups of copies stand in" if group["stand_ins"] else ""
+    return f", {group['patients']:,} patients{copies}"
 
 
 def _verdict(p: float) -> str:

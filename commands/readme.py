@@ -10,11 +10,13 @@ from typing import Any
 from commands import behind
 from commands.reading import read_json
 from stages.evaluate.absent import absent, counted, without
-from stages.evaluate.titles import BASELINES
+from stages.evaluate.by_patient import TRAINED_ON
+from stages.evaluate.titles import BASELINES, stand_ins
 from stages.files import atomic_write, read_figures
 from stages.shell.errors import InputError
 
 STUDIES = {
+    "studies/nickparvar-patients": "Brain Tumor MRI Dataset, by patient",
     "studies/nickparvar": "Brain Tumor MRI Dataset, trained as published",
     "studies/nickparvar-leakfree": "the same, trained without the copies of test images",
     ".": "phantoms (the default study)",
@@ -65,6 +67,7 @@ def results(root: Path, before: str = "") -> str:
     `before` is the README as it stands: of a commit that a shallow clone's history lacks, it is what is known.
     """
     lines = [
+        *by_patient(root),
         "| study | all test images | without a copy in training | copies of training images | made by |",
         "|---|---|---|---|---|",
     ]
@@ -79,6 +82,47 @@ def results(root: Path, before: str = "") -> str:
     if integrity.is_file():
         lines += ["", *_copies(read_figures(integrity)), "", *_worth(root)]
     return "\n".join([*lines, ""])
+
+
+def by_patient(root: Path) -> list[str]:
+    """Return the table of the studies whose patients are known, and what it means; nothing where there is none.
+
+    The studies in which no test image is of a patient with training images, of whom new patients are told, come first.
+    """
+    found = {
+        folder: read_figures(path) for folder in STUDIES if (path := root / folder / "metrics/scores.csv").is_file()
+    }
+    found = {folder: metrics for folder, metrics in found.items() if "patients" in metrics}
+    if not found:
+        return []
+    lines = [
+        _row("study", "test images, and interval by patient", "patients, all slices together", "without some classes"),
+        "|---|---|---|---|",
+    ]
+    for folder, metrics in sorted(found.items(), key=lambda item: item[1]["known_patients"]["n"] > 0):
+        classes = _classes(metrics)
+        ends = metrics["all"]["by_patient"]
+        whole = _accuracy(metrics["all"] | {key: ends.get(key) for key in ("accuracy_low", "accuracy_high")}, classes)
+        cells = [whole, _accuracy(metrics["patients"], classes), _others(metrics, classes)]
+        lines.append(_row(f"[{STUDIES[folder]}]({folder})", *cells))
+    lines += ["", *(_meaning(STUDIES[folder], metrics) for folder, metrics in found.items()), ""]
+    return lines
+
+
+def _others(metrics: dict[str, Any], classes: list[str]) -> str:
+    """Return the accuracy on the classes that are not set apart, told among all of them and among these alone."""
+    if not metrics.get("others", {}).get("n"):
+        return ""
+    four, alone = metrics["others"], metrics["others_alone"]
+    return f"**{four['accuracy']:.2%}** ({counted(four, classes)}); among these alone {alone['accuracy']:.2%}"
+
+
+def _meaning(title: str, metrics: dict[str, Any]) -> str:
+    known, new, unknown = (metrics[name]["n"] for name in TRAINED_ON)
+    return (
+        f"{title}: {new:,} test images are of patients without training images, {known:,} of patients with, and of "
+        f"{unknown:,} nobody knows. Intervals draw whole patients. {stand_ins(metrics['patients'])}"
+    )
 
 
 def speed(root: Path) -> str:
@@ -137,8 +181,9 @@ def _classes(metrics: dict[str, Any]) -> list[str]:
 def _accuracy(group: dict[str, Any], classes: list[str]) -> str:
     if not group["n"]:
         return "none"
-    interval = f"{group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}"
-    return f"**{group['accuracy']:.2%}** ({interval}, {counted(group, classes)})"
+    known = group.get("accuracy_low") is not None
+    interval = f"{group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}, " if known else ""
+    return f"**{group['accuracy']:.2%}** ({interval}{counted(group, classes)})"
 
 
 def _copies(integrity: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ PHANTOMS = PhantomParams(
     visibility=1.0,
     noise=0.06,
     copies=Copies(byte=0, recoded=0, contrast=0, mirrored=0),
+    slices_per_head=1,
 )
 TWINS = Twins(
     neighbours=8,

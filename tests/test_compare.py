@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import doctest
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -46,6 +48,73 @@ def test_a_group_without_a_class_says_so_beside_its_number(repository: Path, cap
     assert main(["compare", ".", ".", "--json"]) == 0
     groups = json.loads(capsys.readouterr().out)["groups"]
     assert (groups["all"]["absent"], groups["clean in both"]["absent"]) == ([], ["y"])
+
+
+def of_patients(table: pd.DataFrame, patients: str, groups: str = "") -> pd.DataFrame:
+    """A patient a letter, `-` where unknown; likewise the group of copies."""
+    empty = [f"own {n}" for n in range(len(table))]
+    group = [letter if letter != "-" else own for letter, own in zip(groups or "-" * len(table), empty, strict=True)]
+    return table.assign(patient=[letter.strip("-") for letter in patients], patient_in_training="new", group=group)
+
+
+def test_slices_of_one_patient_count_together():
+    a, b = written("xxxxxxxxyy"), written("yyyyyyxxyx")
+    pairs = compare.paired(of_patients(a, "AAAAAABBCC"), of_patients(b, "AAAAAABBCC"))
+    found = compare.by_patient(pairs)
+    # A: -6, B: 0, C: +1; of the four sums +-6 +-1 all are at least 5 from 0
+    assert (found["p"], found["patients"], found["stand_ins"]) == (1.0, 3, 0)
+    assert found["only_a"] == 6 and compare.mcnemar(pairs)["p"] == 0.125
+
+
+def test_where_a_patient_is_unknown_the_group_of_copies_stands_in():
+    a, b = written("xxxx"), written("yyyy")
+    pairs = compare.paired(of_patients(a, "A---", "12--"), of_patients(b, "A---", "122-"))
+    found = compare.by_patient(pairs)
+    assert (found["patients"], found["stand_ins"], found["p"]) == (1, 2, 0.25)  # -1, -2, -1: 2 of 8 sums are 4 from 0
+
+
+def test_with_one_slice_a_patient_the_two_tests_agree():
+    random = np.random.default_rng(0)
+    for n in (1, 7, 60, 700):
+        a, b = ("".join(random.choice(list("xxy"), n)) for _ in range(2))
+        alone = [table.assign(patient=table["path"], group=table["path"]) for table in (written(a), written(b))]
+        pairs = compare.paired(*alone)
+        assert compare.by_patient(pairs)["p"] == pytest.approx(compare.mcnemar(pairs)["p"], rel=1e-9)
+
+
+def test_sign_flips_by_trying_all_of_them():
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        differences = random.integers(-4, 5, 9)
+        sums = [abs(np.dot(signs, differences)) for signs in itertools.product((-1, 1), repeat=9)]
+        assert compare.sign_flips(differences) == np.mean([each >= abs(differences.sum()) for each in sums])
+
+
+def test_noise_between_patients_is_found_once_in_twenty_by_patient_and_far_more_often_by_image():
+    random = np.random.default_rng(2)
+    found = {"by_patient": 0, "mcnemar": 0}
+    for _ in range(200):
+        # of 20 patients with 15 slices each, in either of two equal networks all slices go one way
+        right = np.repeat(random.random((2, 20)) < 0.7, 15, axis=1)
+        tables = [written("".join(np.where(row, "x", "y"))) for row in right]
+        patients = [f"patient {n // 15}" for n in range(300)]
+        pairs = compare.paired(*(table.assign(patient=patients, group=table["path"]) for table in tables))
+        for name in found:
+            found[name] += getattr(compare, name)(pairs)["p"] < 0.05
+    assert found["by_patient"] <= 16 and found["mcnemar"] > 80
+
+
+def test_the_line_says_which_test_it_was_and_an_older_table_without_patients_is_paired_too(repository: Path, capsys):
+    assert main(["compare", "one", "two"]) == 0
+    assert "(exact McNemar, image by image)" in capsys.readouterr().out
+    (repository / "data").mkdir()
+    of_patients(written("xxxxxxxx"), "AAAABB--", "------11").to_csv(repository / compare.PREDICTIONS, index=False)
+    assert main(["compare", ".", "two"]) == 0
+    said = capsys.readouterr().out
+    assert "p = 0.5 (exact permutation test, patient by patient, 2 patients; of others 1 groups of copies stand" in said
+    assert main(["compare", ".", "two", "--json"]) == 0
+    group = json.loads(capsys.readouterr().out)["groups"]["all"]
+    assert (group["test"], group["patients"], group["stand_ins"], group["p"]) == ("by_patient", 2, 1, 0.5)
 
 
 def test_other_images_or_other_truth_are_refused():

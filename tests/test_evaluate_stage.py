@@ -18,7 +18,7 @@ from stages.files import read_figures
 from stages.params import Group, load
 
 CLASSES = ["glioma", "1", "NA"]  # names that a careless reader takes for numbers or nothing
-EVALUATE = {"batch_size": 4, "mirror": False, "temperature_scaling": True, "bootstrap": 20, "bins": 5}
+EVALUATE = {"batch_size": 4, "mirror": False, "temperature_scaling": True, "bootstrap": 20, "bins": 5, "apart": []}
 OUTPUTS = ["data/predictions.csv", "metrics/test.json", "metrics/sensitivity.json", "metrics/scores.csv"]
 
 
@@ -103,6 +103,25 @@ def test_parameters_change_what_they_say(done, tmp_path):
     assert written(other)["data/predictions.csv"] != written(folder)["data/predictions.csv"]
 
 
+def test_patients_in_the_index_reach_predictions_scores_and_console(tmp_path):
+    folder = study(tmp_path / "study", test=12)
+    set_params(folder, **{"evaluate.apart": ["NA"]})
+    path = folder / "data/prepared/index.csv"
+    index = pd.read_csv(path, keep_default_na=False)
+    index["patient"] = [f"00{row // 6}" if label != "NA" else "" for row, label in enumerate(index["label"])]
+    index["patient_in_training"] = ["known" if patient else "unknown" for patient in index["patient"]]
+    index.to_csv(path, index=False)
+    ran = run_stage("evaluate", folder)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    predicted = pd.read_csv(folder / "data/predictions.csv", dtype=str, keep_default_na=False)
+    assert predicted["patient"].tolist() == index.loc[index["array"] == "test", "patient"].tolist()
+    metrics = read_figures(folder / "metrics/scores.csv")
+    assert (metrics["known_patients"]["n"], metrics["unknown_patients"]["n"], metrics["others"]["n"]) == (8, 4, 8)
+    assert metrics["new_patients"] == {"n": 0} and metrics["patients"]["n"] == 2
+    assert json.loads((folder / "metrics/test.json").read_text())["patient_accuracy"] == metrics["patients"]["accuracy"]
+    assert "stand in" in ran.stdout
+
+
 @pytest.mark.parametrize("test,leaked", [(1, "none"), (0, "none")], ids=["one image", "no image"])
 def test_small_test_sets_are_no_error_and_no_warning(tmp_path, test, leaked):
     folder = study(tmp_path / "study", test=test, leaked=leaked)
@@ -130,6 +149,9 @@ def test_network_of_other_classes_is_refused_in_one_line(tmp_path):
         ("bins", 1),
         ("temperature_scaling", None),
         ("bins", "1e400"),
+        ("apart", ["glioma", "oedema"]),
+        ("apart", ["glioma", "meningioma", "notumor"]),
+        ("apart", "notumor"),
     ],
 )
 def test_wrong_parameter_is_one_line_naming_it(tmp_path, key, value):

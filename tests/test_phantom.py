@@ -1,3 +1,4 @@
+import hashlib
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from stages.fetch.phantom import PhantomParams, drawn, plan, write
+from stages.fetch.phantom import PhantomParams, Planned, drawn, plan, tumour_box, write
 from stages.fetch.phantom.anatomy import LEVELS, PLANES, SELLAR, outlines
 from stages.fetch.phantom.copies import KINDS
 from stages.fetch.phantom.draws import Draws
@@ -30,6 +31,7 @@ def settings(**changes):
         "visibility": 1.0,
         "noise": 0.06,
         "copies": {"byte": 3, "recoded": 4, "contrast": 4, "mirrored": 4},
+        "slices_per_head": 1,
     }
     return PhantomParams(**(values | changes))
 
@@ -77,7 +79,7 @@ import hashlib
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 from stages.fetch.phantom import PhantomParams, drawn, plan
 params = PhantomParams(train_per_class=6, test_per_class=4, min_side=90, max_side=130, visibility=1.0, noise=0.06,
-                       copies=dict(byte=3, recoded=4, contrast=4, mirrored=4))
+                       copies=dict(byte=3, recoded=4, contrast=4, mirrored=4), slices_per_head=1)
 digest = hashlib.sha256()
 for file in plan({classes!r}, 7, params):
     digest.update(drawn(file, 7, params).tobytes())
@@ -285,3 +287,78 @@ def test_more_copies_than_training_images_are_refused(byte, classes):
 def test_parameters_out_of_bounds_are_refused(change):
     with pytest.raises(ValidationError):
         settings(**change)
+
+
+HEADS = {"slices_per_head": 4, "copies": {"byte": 2, "recoded": 2, "contrast": 2, "mirrored": 2}}
+
+
+def head_of(file):
+    return re.fullmatch(r"(?P<patient>[^_]+)_.*", file.path(7).rsplit("/", 1)[1])["patient"]
+
+
+def test_a_head_has_several_slices_of_one_class_and_its_name_in_theirs():
+    planned = plan(NAMES, 7, settings(**HEADS))
+    heads = {}
+    for file in planned:
+        heads.setdefault(head_of(file), []).append(file)
+    assert len({file.path(7) for file in planned}) == len(planned) == 4 * 10 + 8
+    assert all(len({file.label for file in slices}) == 1 for slices in heads.values())
+    assert sorted(len([file for file in slices if not file.kind]) for slices in heads.values()) == [2] * 4 + [4] * 8
+    assert any(len({file.split for file in slices}) == 2 for slices in heads.values())
+    assert all(head_of(file) == head_of(file.source) for file in planned if file.kind)
+
+
+def test_slices_of_a_head_are_alike_and_never_the_same(tmp_path):
+    params = settings(**HEADS, noise=0.0)
+    shown = {
+        place: drawn(Planned("Training", "glioma", 0, head=0, place=place), 7, params).astype(float)
+        for place in range(4)
+    }
+    other = drawn(Planned("Training", "glioma", 0, head=1, place=0), 7, params).astype(float)
+    assert len({image.shape for image in shown.values()}) == 1
+
+    def alike(one, two):
+        rows, columns = (min(sides) for sides in zip(one.shape, two.shape, strict=True))
+        return np.corrcoef(one[:rows, :columns].ravel(), two[:rows, :columns].ravel())[0, 1]
+
+    within = [alike(shown[one], shown[two]) for one in shown for two in shown if one < two]
+    assert alike(shown[0], other) < min(within) and max(within) < 0.98
+    write(tmp_path, NAMES, 7, params, 1)
+    assert len(set(contents(tmp_path).values())) == 4 * 10 + 8 - 2  # but for byte copies
+
+
+def test_the_tumour_is_where_its_box_says_and_a_mirrored_copy_s_box_is_mirrored():
+    params = settings(**HEADS, noise=0.0)
+    none = params.model_copy(update={"visibility": 1e-6})
+    planned = plan(NAMES, 7, params)
+    for file in planned[::3]:
+        box = tumour_box(file, 7, params)
+        assert (box is None) == (file.label == "notumor")
+        if box and not file.kind:
+            image, plain = drawn(file, 7, params).astype(int), drawn(file, 7, none).astype(int)
+            height, width = image.shape
+            rows, columns = np.nonzero(np.abs(image - plain) > 40)
+            assert rows.min() >= box.top * height - 3 and rows.max() <= box.bottom * height + 3
+            assert columns.min() >= box.left * width - 3 and columns.max() <= box.right * width + 3
+            assert 0.02 < box.right - box.left < 0.8
+    for file in (file for file in planned if file.kind == "mirrored" and file.label != "notumor"):
+        own, source = tumour_box(file, 7, params), tumour_box(file.source, 7, params)
+        assert (own.left, own.right, own.top) == (1 - source.right, 1 - source.left, source.top)
+
+
+def test_the_tumour_is_largest_in_the_middle_slices():
+    params = settings(slices_per_head=9)
+    area = np.zeros(9)
+    for head in range(6):
+        for place in range(9):
+            box = tumour_box(Planned("Training", "meningioma", 0, head=head, place=place), 7, params)
+            area[place] += (box.right - box.left) * (box.bottom - box.top)
+    assert area[4] > 1.5 * area[0] and area[4] > 1.5 * area[8]
+
+
+def test_with_one_slice_a_head_nothing_has_changed():
+    """Written down before there were heads with several slices."""
+    digest = hashlib.sha256()
+    for file in plan(NAMES, 7, settings()):
+        digest.update(file.path(7).encode() + drawn(file, 7, settings()).tobytes())
+    assert digest.hexdigest() == "304729bd622c272c754c94d779aeb3863ad0bd05263e4608821558739fb3c185"

@@ -24,6 +24,7 @@ TEXT = f"before\n{FIRST}old\n{LAST}\nbetween\n{SPEED}old\n{SPEED_END}\nafter\n"
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A README.md in a folder without metrics or measurements."""
     monkeypatch.setattr(readme, "ROOT", tmp_path)
+    monkeypatch.setattr(readme.behind, "changed", lambda _: [])  # of scores that no run made
     return tmp_path / "README.md"
 
 
@@ -71,3 +72,32 @@ def test_a_group_without_a_class_says_so_beside_its_number(page: Path):
         "| **50.00%** (10.0% to 90.0%, n = 1,300) | **50.00%** (10.0% to 90.0%, n = 3, no notumor among them) | none |"
         in page.read_text()
     )
+
+
+PATIENTS = {
+    "all": {"n": 9, "accuracy": 0.6, "accuracy_low": 0.55, "accuracy_high": 0.65, "sensitivity": {"a": 0.6, "z": 0.6}}
+    | {"by_patient": {"accuracy_low": 0.4, "accuracy_high": 0.8, "clusters": 5}},
+    "clean": {"n": 0},
+    "leaked": {"n": 0},
+    "known_patients": {"n": 0},
+    "new_patients": {"n": 7},
+    "unknown_patients": {"n": 2},
+    "patients": {"n": 3, "accuracy": 0.7, "accuracy_low": 0.2, "accuracy_high": 0.9, "sensitivity": {"a": 0.7}}
+    | {"unknown_images": 2, "stand_ins": 2},
+    "others": {"n": 7, "accuracy": 0.5, "sensitivity": {"a": 0.5}},
+    "others_alone": {"n": 7, "accuracy": 0.75, "sensitivity": {"a": 0.75}},
+}
+
+
+def test_results_by_patient_stand_first_and_say_what_they_mean(page: Path):
+    page.write_text(TEXT)
+    folder = next(iter(readme.STUDIES))
+    write_figures(page.parent / folder / "metrics/scores.csv", PATIENTS)
+    assert main(["readme"]) == 0
+    first, _, rest = page.read_text().partition(FIRST)[2].partition("| study | all test images")
+    assert (
+        "| **60.00%** (40.0% to 80.0%, n = 9) | **70.00%** (20.0% to 90.0%, n = 3, no z among them) "
+        "| **50.00%** (n = 7, no z among them); among these alone 75.00% |" in first
+    )
+    assert "7 test images are of patients without training images, 0 of patients with, and of 2 nobody knows" in first
+    assert "2 groups of copies stand in for patients" in first and "**60.00%** (55.0% to 65.0%, n = 9)" in rest

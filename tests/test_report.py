@@ -22,6 +22,7 @@ from stages.fetch.tree import tree_digest
 from stages.files import read_figures
 from stages.params import load
 from stages.report import page, sections
+from stages.report.patients import patients
 from stages.report.whose import whose
 from stages.shell.errors import InputError
 
@@ -96,6 +97,47 @@ UNEVEN |= {"baselines": {key: {"all": BOTH, "clean": WITHOUT, "leaked": {}} for 
 def test_a_group_without_a_class_says_so_beside_its_number_on_the_page():
     for html in (sections.scores(UNEVEN, CLASSES, None), sections.worth(UNEVEN, CLASSES)):
         assert "clean (n = 1,300, no notumor among them)" in html and html.count("among them") == 1
+
+
+ENDS = {"accuracy_low": 0.3125, "accuracy_high": 0.9375}
+OF_PATIENTS = {
+    "all": BOTH | ENDS | {"f1": 0.7, "by_patient": {"clusters": 5, "accuracy_low": 0.1875, "accuracy_high": 0.9875}},
+    "patients": {"n": 3, "accuracy": 0.625, "images": 4, "images_accuracy": 0.5625, "sensitivity": {"glioma": 0.625}}
+    | ENDS
+    | {"unknown_images": 7, "stand_ins": 2},
+    "known_patients": {"n": 0},
+    "new_patients": BOTH | ENDS | {"accuracy": 0.8125},
+    "unknown_patients": {"n": 0},
+}
+OTHERS = {"others": WITHOUT | ENDS | {"accuracy": 0.4375}, "others_alone": WITHOUT | ENDS | {"accuracy": 0.6875}}
+
+
+def test_the_page_shows_scores_by_patient_and_without_the_classes_set_apart_where_there_are_any():
+    assert patients(UNEVEN, CLASSES, []) == []
+    (html,) = patients(UNEVEN | OF_PATIENTS | OTHERS, CLASSES, ["notumor"])
+    assert "0.7500 <small>[0.3125, 0.9375]</small></td><td>0.7500 <small>[0.1875, 0.9875]</small>" in html
+    assert "accuracy 0.6250 [0.3125, 0.9375] (n = 3, no notumor among them)" in html and "0.5625" in html
+    assert "2 groups of copies stand in for patients" in html and "Images of notumor come from other sources" in html
+    assert "of new patients" in html and "of patients with training images" not in html
+    assert "0.4375" in html and "0.6875" in html
+    (html,) = patients(UNEVEN | OTHERS, CLASSES, ["notumor"])
+    assert "Without some classes" in html and "by patient" not in html
+
+
+def test_the_card_says_what_is_known_of_patients():
+    chosen = load(report.Params, ROOT / "params.yaml").model_copy(update={"classes": CLASSES})
+    manifest = pd.DataFrame({"status": ["ok"], "split": ["Testing"]})
+    digests = dict.fromkeys(("trained weights", "all images (tree digest)"), "0" * 64)
+    before = card.card(UNEVEN, manifest, chosen, digests)
+    assert "Clean of copies is not clean of patients" in before and "by patient" not in before
+    apart = chosen.evaluate.model_copy(update={"apart": ["notumor"]})
+    chosen = chosen.model_copy(update={"evaluate": apart})
+    after = card.card(UNEVEN | OF_PATIENTS | OTHERS, manifest, chosen, digests)
+    assert "- accuracy, its interval by patient: 0.7500 [0.1875, 0.9875]. 3 patients are known." in after
+    assert "new patients: 0.8125" in after and "without notumor: 0.4375" in after
+    assert "No test image is of a patient who has training images." in after
+    known = OF_PATIENTS | {"known_patients": BOTH | ENDS | {"n": 1234}}
+    assert "1,234 test images are of patients" in card.card(UNEVEN | known, manifest, chosen, digests)
 
 
 SNIPPET = """

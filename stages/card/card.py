@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from stages.evaluate.absent import absent, counted, without
-from stages.evaluate.titles import SCORES
+from stages.evaluate.titles import SCORES, set_apart, stand_ins
 from stages.report.schema import Params
 
 PATH = "models/MODEL_CARD.md"
@@ -96,10 +96,11 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
         f"{training} training images ({dropped[protocol]}; {validate}), "
         f"{chosen.epochs} epochs, batch {chosen.batch_size}, AdamW at {chosen.lr}, {chosen.precision}, seed "
         f"{chosen.seed}. Every parameter is in the study's `params.yaml`; `dvc repro` makes the same bits again.",
-        f"## Evaluation\n\n{testing} test images. 95 % intervals in brackets.\n\n{_table(metrics, chosen.classes)}",
+        f"## Evaluation\n\n{testing} test images. 95 % intervals in brackets.\n\n{_table(metrics, chosen.classes)}"
+        f"{_by_patient(metrics, chosen)}",
         "## Limits\n\n"
         "- A test image that is a copy of a training image measures memory: read the column without copies.\n"
-        "- Clean of copies is not clean of patients: several slices of one head can stand on both sides.\n"
+        f"- {_heads(metrics)}\n"
         f"- The most similar training image, compared at 16 x 16 cells, gives {_nearest(metrics)} on all test images: "
         "part of any accuracy here is reading the source of an image.\n"
         "- The images tell nothing of age, sex, scanner or hospital, so how it does by them is not known.",
@@ -153,6 +154,40 @@ def _table(metrics: dict[str, Any], classes: list[str]) -> str:
         cells = [f"{value:.4f}" if (value := metrics[g]["sensitivity"].get(name)) is not None else "" for g in groups]
         lines.append(f"| sensitivity, {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _heads(metrics: dict[str, Any]) -> str:
+    if "patients" not in metrics:
+        return "Clean of copies is not clean of patients: several slices of one head can stand on both sides."
+    known, unknown = metrics["known_patients"]["n"], metrics["unknown_patients"]["n"]
+    return (
+        f"{known:,} test images are of patients who have training images as well, and of {unknown:,} the patient is "
+        "unknown: what they say of new patients is not known."
+        if known or unknown
+        else "No test image is of a patient who has training images."
+    )
+
+
+def _by_patient(metrics: dict[str, Any], chosen: Params) -> str:
+    """Return what is known of patients, and of the classes without those set apart; nothing where nothing is."""
+    lines = []
+    if "patients" in metrics:
+        found, by_patient = metrics["patients"], metrics["all"]["by_patient"]
+        each = _cell({"accuracy": metrics["all"]["accuracy"]} | by_patient, "accuracy")
+        lines.append(f"- accuracy, its interval by patient: {each}. {stand_ins(found)}")
+        lines.append(
+            f"- all slices of a patient together: {_cell(found, 'accuracy')} ({counted(found, chosen.classes)})"
+        )
+        for name, text in {"known_patients": "patients with training images", "new_patients": "new patients"}.items():
+            if metrics[name]["n"]:
+                lines.append(f"- {text}: {_cell(metrics[name], 'accuracy')} ({counted(metrics[name], chosen.classes)})")
+    if "others" in metrics and metrics["others"]["n"]:
+        four, alone = (_cell(metrics[name], "accuracy") for name in ("others", "others_alone"))
+        lines.append(
+            f"- without {' and '.join(chosen.evaluate.apart)}: {four}; told among these classes alone: {alone}. "
+            f"{set_apart(chosen.evaluate.apart)}"
+        )
+    return "".join(["\n\n", "\n".join(lines)]) if lines else ""
 
 
 def _without(group: dict[str, Any], chosen: Params) -> str:

@@ -16,6 +16,7 @@ from stages.backbone import network
 from stages.backbone.inference import logits
 from stages.evaluate import calibration, folds, outputs, predictor, tables
 from stages.evaluate.baselines import baselines
+from stages.evaluate.by_patient import with_patients
 from stages.evaluate.pictures import letters
 from stages.evaluate.schema import Params
 from stages.evaluate.scores import headline, scores_by_group, sensitivities
@@ -25,7 +26,7 @@ from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar
 from stages.shell.running import run
 
-AS_TEXT = {"path": str, "label": str, "leaked": str}  # a class may be called 1, or NA
+AS_TEXT = {"path": str, "label": str, "leaked": str, "patient": str}  # a class may be called 1, or NA
 
 
 def main() -> None:
@@ -112,7 +113,8 @@ def _probabilities(chosen: Params, index: pd.DataFrame, part: str) -> tuple[NDAr
 def _metrics(predicted: pd.DataFrame, given: NDArray[np.float64], chosen: Params) -> dict[str, Any]:
     labels, leaked = tables.numbers(predicted["label"], chosen.classes), (predicted["leaked"] != "none").to_numpy()
     settings = {"seed": chosen.seed, "bootstrap": chosen.evaluate.bootstrap, "bins": chosen.evaluate.bins}
-    return scores_by_group(labels, given, leaked, chosen.classes, **settings)
+    found = scores_by_group(labels, given, leaked, chosen.classes, **settings)
+    return with_patients(found, predicted, chosen.classes, chosen.evaluate.apart, **settings)
 
 
 def _finite(found: NDArray[np.float32], weights: str) -> NDArray[np.float32]:

@@ -19,16 +19,16 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap_aucs(
-    labels: NDArray[np.int64], scores: NDArray[np.float64], of: list[int], resamples: int, seed: int
+    labels: NDArray[np.int64], scores: NDArray[np.float64], of: list[int], count: int, seed: int
 ) -> NDArray[np.float64]:
-    """Return one-vs-rest AUCs of the classes `of` in resampled test sets, [resamples, len(of)].
+    """Return one-vs-rest AUCs of the classes `of` in resampled test sets, [count, len(of)].
 
     Images are drawn with replacement within each class, so that none dies out. Every class is scored on the same
     resamples, so the rows may be averaged for the macro AUC. `labels` [N] are class numbers, `scores` [N, C].
     """
     blocks = [
         np.stack([weighted_auc(labels == number, scores[:, number], weights) for number in of], axis=1)
-        for weights in _resamples(labels, resamples, seed)
+        for weights in resamples(labels, count, seed)
     ]
     return np.concatenate(blocks) if blocks else np.zeros((0, len(of)))
 
@@ -57,15 +57,20 @@ def weighted_auc(
     return twice / (2 * for_positive.sum(axis=1) * for_negative.sum(axis=1))
 
 
-def _resamples(labels: NDArray[np.int64], resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield how often each image was drawn, [some resamples, N], until there are `resamples` rows."""
+def resamples(
+    strata: NDArray[np.int64], count: int, seed: int, width: int | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each item (image, or cluster of images) was drawn, [some, N], until there are `count` rows.
+
+    Items are drawn with replacement within each stratum, [N]. `width` is how many numbers a row will become.
+    """
     random = np.random.Generator(np.random.PCG64(seed))
-    members = [np.flatnonzero(labels == number) for number in np.unique(labels)]
-    block = max(1, CELLS // len(labels))
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        weights = np.zeros((rows, len(labels)), np.int64)
-        for images in members:
-            drawn = images[random.integers(0, len(images), (rows, len(images)))]
+    members = [np.flatnonzero(strata == number) for number in np.unique(strata)]
+    block = max(1, CELLS // (width or len(strata)))
+    for start in range(0, count, block):
+        rows = min(block, count - start)
+        weights = np.zeros((rows, len(strata)), np.int64)
+        for items in members:
+            drawn = items[random.integers(0, len(items), (rows, len(items)))]
             np.add.at(weights, (np.arange(rows)[:, None], drawn), 1)
         yield weights

@@ -1,8 +1,10 @@
 """The parameters that the evaluate stage reads."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.params import Group
 from stages.prepare.schema import Prepare, Split
@@ -18,6 +20,7 @@ class Evaluate(Group):
     temperature_scaling: bool  # fitted on the validation images alone
     bootstrap: Annotated[int, Field(ge=0, le=100_000)]  # resamples for the intervals of AUC; 0: no such intervals
     bins: Annotated[int, Field(ge=2, le=100)]  # of confidence
+    apart: list[str]  # classes whose images come from other sources: the others are scored without them as well
 
 
 class Params(Group):
@@ -31,3 +34,12 @@ class Params(Group):
     prepare: Prepare
     split: Split
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _two_classes_are_left(self) -> Params:
+        apart = self.evaluate.apart
+        if unknown := [name for name in apart if name not in self.classes]:
+            raise ValueError(f"evaluate.apart names {unknown[0]!r}, which is no class: {', '.join(self.classes)}")
+        if apart and len(set(self.classes) - set(apart)) < 2:
+            raise ValueError(f"evaluate.apart = {', '.join(apart)}: expected at least two other classes")
+        return self

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 GROUPS = ("all", "clean", "leaked")
 HEADLINE = ("accuracy", "f1", "auc", "log_loss")
-SHOWN_CLASSES = 10
+LISTED = 16  # figures in both files that DVC lists, at most
 ROUNDED = 6  # decimals: a difference in the last bits of a mathematical library never reaches the file
 
 
@@ -32,17 +32,24 @@ def scores_by_group(
 
 
 def headline(scores: dict[str, Any]) -> dict[str, float]:
-    """Return metrics/test.json: what a person compares, of the scores by group. DVC lists it without being asked."""
+    """Return metrics/test.json: what a person compares, of the scores by group. DVC lists it without being asked.
+
+    Where patients are known, accuracy comes with its interval by patient, and beside it that of whole patients.
+    """
     everything, clean = scores["all"], scores["clean"]
     found = {key: everything[key] for key in HEADLINE if key in everything}
     found |= {"clean_accuracy": clean["accuracy"]} if clean["n"] else {}
+    if "patients" in scores:
+        by_patient = everything["by_patient"]
+        found |= {key: by_patient[key] for key in ("accuracy_low", "accuracy_high") if key in by_patient}
+        found |= {"patient_accuracy": scores["patients"]["accuracy"]}
     return found | {"leaked": scores["leaked"]["n"]}
 
 
 def sensitivities(scores: dict[str, Any]) -> dict[str, float]:
     """Return metrics/sensitivity.json: {class: sensitivity}; of many classes the lowest, so that a line holds all."""
     found = scores["all"].get("sensitivity", {})
-    return found if len(found) <= SHOWN_CLASSES else {"lowest": min(found.values())}
+    return found if len(found) + len(headline(scores)) <= LISTED else {"lowest": min(found.values())}
 
 
 def scores(
@@ -73,7 +80,7 @@ def scores(
         **_ranking(labels, given, classes, seed, bootstrap),
         **_calibration(labels, given, bins),
     }
-    return {key: _rounded(value) for key, value in found.items()}
+    return to_decimals(found)
 
 
 def _overall(labels: Labels, predicted: Labels) -> dict[str, Any]:
@@ -143,7 +150,12 @@ def _defined(classes: list[str], values: Floats) -> dict[str, float]:
     return {name: float(value) for name, value in zip(classes, values, strict=True) if np.isfinite(value)}
 
 
+def to_decimals(found: dict[str, Any]) -> dict[str, Any]:
+    """Return nested figures, fractions rounded to ROUNDED decimals."""
+    return {key: _rounded(value) for key, value in found.items()}
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
+        return to_decimals(value)
     return value if isinstance(value, int) else round(float(value), ROUNDED) + 0.0  # + 0.0: never -0.0

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from stages.evaluate.absent import absent, without
+from stages.evaluate.absent import absent, counted, without
 from stages.evaluate.scores import GROUPS
+from stages.evaluate.titles import GROUPS as TITLES
+from stages.evaluate.titles import stand_ins
 
 HEAD = ["test images", "n", "accuracy", "95 % interval", "macro F1", "macro AUC"]
 
@@ -24,12 +26,15 @@ def summary(metrics: dict[str, Any], counts: pd.DataFrame) -> str:
         Test images by class (index) and prediction (columns).
     """
     classes = [str(name) for name in counts.columns]
-    head, *lines = aligned(HEAD, [_line(metrics, group) for group in GROUPS])
-    notes = [without(absent(metrics[group], classes)) for group in GROUPS]
+    groups = [*GROUPS, *(name for name in TITLES if metrics.get(name, {}).get("n"))]
+    by_patient = ["by patient"] if "patients" in metrics else []
+    head, *lines = aligned([*HEAD, *by_patient], [_line(metrics, group) for group in groups])
+    notes = [without(absent(metrics[group], classes)) for group in groups]
     return "\n".join(
         [
             head,
             *(f"{line}  {note}".rstrip() for line, note in zip(lines, notes, strict=True)),
+            *_patients(metrics, classes),
             "",
             "confusion matrix, all test images (rows: actual, columns: predicted)",
             *aligned(["", *classes, "sensitivity"], [_row(metrics, name, counts) for name in classes]),
@@ -53,11 +58,27 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def _patients(metrics: dict[str, Any], classes: list[str]) -> list[str]:
+    if "patients" not in metrics:
+        return []
+    found = metrics["patients"]
+    return [
+        "",
+        f"all slices of a patient together: {found['accuracy']:.2%} ({_interval(found)}, {counted(found, classes)}); "
+        f"the same {found['images']:,} images one by one: {found['images_accuracy']:.2%}",
+        f"intervals by patient draw patients, not images. {stand_ins(found)}",
+    ]
+
+
 def _line(metrics: dict[str, Any], group: str) -> list[str]:
     found = metrics[group]
-    interval = f"{found['accuracy_low']:.2%} to {found['accuracy_high']:.2%}" if found["n"] else "-"
-    scores = (_share(found.get("accuracy")), interval, _share(found.get("f1")), _figure(found.get("auc")))
-    return [group, f"{found['n']:,}", *scores]
+    scores = (_share(found.get("accuracy")), _interval(found), _share(found.get("f1")), _figure(found.get("auc")))
+    by_patient = [_interval(found.get("by_patient", {}))] if "patients" in metrics else []
+    return [TITLES.get(group, group), f"{found['n']:,}", *scores, *by_patient]
+
+
+def _interval(found: dict[str, Any]) -> str:
+    return f"{found['accuracy_low']:.2%} to {found['accuracy_high']:.2%}" if "accuracy_low" in found else "-"
 
 
 def _row(metrics: dict[str, Any], name: str, counts: pd.DataFrame) -> list[str]:

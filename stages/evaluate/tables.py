@@ -1,6 +1,6 @@
 """The tables behind the plots, as data frames: what `dvc plots` draws and what the pictures are drawn from.
 
-Predictions are the table of `predictions`: path, label, predicted, leaked, p_<class> for each class.
+Predictions are the table of `predictions`: path, label, predicted, leaked, whose image it is, p_<class> for each class.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ Floats = NDArray[np.float64]
 Curve = Callable[[NDArray[np.bool_], Floats], tuple[Floats, Floats]]  # truth, scores -> x, y
 
 KINDS = ("none", "byte", "pixel", "copy", "mirrored", "rotated")  # of leak, as verify names them
+WHOSE = ("patient", "patient_in_training", "group")  # columns of the index that tell whose image it is
 POINTS = 200  # of a curve, at most: more cannot be seen
 HISTOGRAM_BINS = 20
 
 
 def predictions(index: pd.DataFrame, given: NDArray[np.float64], classes: list[str]) -> pd.DataFrame:
-    """Return one row a test image: path, label, predicted, leaked, p_<class>.
+    """Return one row a test image: path, label, predicted, leaked, WHOSE as far as the index has them, p_<class>.
 
     `index` has the rows of data/prepared/index.csv for the test images, in the order of `given` [N, C].
     """
     table = index[["path", "label"]].reset_index(drop=True)
     table["predicted"] = np.array(classes, dtype=object)[given.argmax(axis=1)]
-    table["leaked"] = index["leaked"].to_numpy()
+    for name in ("leaked", *(column for column in WHOSE if column in index)):
+        table[name] = index[name].to_numpy()
     return table.assign(**{f"p_{name}": given[:, number] for number, name in enumerate(classes)})
 
 
@@ -76,7 +78,7 @@ def precision_recall(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 def calibration(table: pd.DataFrame, classes: list[str], bins: int) -> pd.DataFrame:
     """Return images (all, clean), low, high, n, confidence, accuracy of each range of confidence that has images."""
     parts = [
-        pd.DataFrame(reliability(numbers(rows["label"], classes), _given(rows, classes), bins)).assign(images=name)
+        pd.DataFrame(reliability(numbers(rows["label"], classes), given_by(rows, classes), bins)).assign(images=name)
         for name, rows in groups(table).items()
         if len(rows)
     ]
@@ -140,5 +142,6 @@ def numbers(labels: pd.Series, classes: list[str]) -> NDArray[np.int64]:
     return labels.map({name: number for number, name in enumerate(classes)}).to_numpy(np.int64)
 
 
-def _given(rows: pd.DataFrame, classes: list[str]) -> NDArray[np.float64]:
+def given_by(rows: pd.DataFrame, classes: list[str]) -> NDArray[np.float64]:
+    """Return the probabilities in rows of predictions, float64 [N, C]."""
     return rows[[f"p_{name}" for name in classes]].to_numpy(np.float64)

@@ -1,4 +1,8 @@
-"""What scores and baselines are called where people read of them."""
+"""What scores, baselines and groups of test images are called where people read of them."""
+
+from __future__ import annotations
+
+from typing import Any
 
 # What a name in metrics/scores.csv is called on the page, in the order of the table.
 SCORES = {
@@ -29,3 +33,44 @@ BASELINES = {
     "border": "the image's outermost 2 pixels alone (logistic regression)",
     "nearest_neighbour": "the most similar training image, at 16 x 16 cells",
 }
+
+# Groups of test images beside all, clean and leaked: by what training has of their patients, and without some classes.
+GROUPS = {
+    "known_patients": "of patients with training images",
+    "new_patients": "of new patients",
+    "unknown_patients": "of unknown patients",
+    "others": "of the other classes",
+    "others_alone": "the same, among these alone",
+}
+
+
+def stand_ins(patients: dict[str, Any]) -> str:
+    """Return the sentence that stands with every figure by patient, given `patients` of metrics/scores.csv.
+
+    Examples
+    --------
+    >>> stand_ins({"n": 209, "unknown_images": 2273, "stand_ins": 427})
+    '209 patients are known. Of 2,273 images the patient is unknown: their 427 groups of copies stand in for patients.'
+    >>> stand_ins({"n": 12, "unknown_images": 0, "stand_ins": 0})
+    'All 12 patients are known.'
+    """
+    if not patients["unknown_images"]:
+        return f"All {patients['n']:,} patients are known."
+    return (
+        f"{patients['n']:,} patients are known. Of {patients['unknown_images']:,} images the patient is unknown: "
+        f"their {patients['stand_ins']:,} groups of copies stand in for patients."
+    )
+
+
+def set_apart(apart: list[str]) -> str:
+    """Return the sentence on the classes of `evaluate.apart`.
+
+    Examples
+    --------
+    >>> set_apart(["notumor"])
+    'Images of notumor come from other sources than the others: what is said of them may tell the source, not the head.'
+    """
+    return (
+        f"Images of {' and '.join(apart)} come from other sources than the others: "
+        "what is said of them may tell the source, not the head."
+    )

@@ -9,8 +9,9 @@ from stages import params, runtime
 from stages.backbone import network
 from stages.fetch.tree import digest
 from stages.files import atomic_write, read_figures, sha256_file
-from stages.report import page, sections
+from stages.report import boxes, page, sections
 from stages.report.gradcam import gradcam, overlay
+from stages.report.patients import patients
 from stages.report.schema import Params
 from stages.report.whose import whose
 from stages.shell.errors import InputError
@@ -44,12 +45,18 @@ def main() -> None:
     wrong, right = sections.clean_errors(predictions), sections.clean_right(predictions, EXAMPLES)
     shown = wrong[: report.errors]
     runtime.exact(chosen.threads, "fp32")
-    looked = look(pd.concat([shown, right]), chosen.classes, chosen.split.folds)
+    known = boxes.read(report.boxes)
+    boxed = boxes.chosen(predictions, list(known), chosen.classes)
+    looked = look(pd.concat([shown, right, boxed]).drop_duplicates("path"), chosen.classes, chosen.split.folds)
+    in_square = {
+        path: boxes.in_square(known[path], read(path), chosen.image_size, chosen.prepare) for path in boxed["path"]
+    }
     pictures = [page.figure(Path(path).read_bytes(), caption) for path, caption in PICTURES.items()]
     values = chosen.model_dump(mode="json")
     parts = [
         sections.question(chosen.classes),
         sections.scores(metrics, chosen.classes, report.published),
+        *patients(metrics, chosen.classes, chosen.evaluate.apart),
         sections.worth(metrics, chosen.classes),
         sections.data(manifest, chosen.classes),
         sections.examples(manifest, chosen.classes, EXAMPLES, read),
@@ -58,6 +65,7 @@ def main() -> None:
         page.section("Pictures of the result", *sections.numbered(chosen.classes), *pictures),
         sections.errors(shown, len(wrong), looked),
         sections.right(right, looked),
+        *boxes.section(boxed, looked, in_square),
         sections.pairs(crossing, report.pairs, read),
         sections.remake({key: values[key] for key in params.KEYS if key in values}, digests),
     ]

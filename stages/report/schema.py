@@ -13,6 +13,13 @@ import stages.verify.schema as verify
 from stages.params import Group
 
 
+class Boxes(Group):
+    """A table of where tumours are (stages/report/boxes.py), in the study's folder."""
+
+    table: Annotated[str, Field(min_length=1, max_length=1000)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Report(Group):
     """What the page shows."""
 
@@ -20,6 +27,7 @@ class Report(Group):
     published: dict[str, float] | None
     pairs: Annotated[int, Field(ge=0, le=500)]
     errors: Annotated[int, Field(ge=0, le=500)]
+    boxes: Boxes | None
 
 
 class Params(fetch.Params, verify.Params, prepare.Params, backbone.Params, train.Params, evaluate.Params):

@@ -4,6 +4,6 @@
 """
 
 from stages.fetch.phantom.schema import PhantomParams
-from stages.fetch.phantom.study import Planned, drawn, plan, write
+from stages.fetch.phantom.study import Planned, drawn, plan, tumour_box, write
 
-__all__ = ["PhantomParams", "Planned", "drawn", "plan", "write"]
+__all__ = ["PhantomParams", "Planned", "drawn", "plan", "tumour_box", "write"]

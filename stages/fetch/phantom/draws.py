@@ -70,5 +70,34 @@ class Draws:
         return _standard(first), _standard(second)
 
 
+class Between(Draws):
+    """Draws that are those of one key in all that is counted or chosen, and in measures moved towards another key's.
+
+    Pictures of equal first keys then differ as slices of one head do: the same parts, of somewhat other size and form.
+    """
+
+    def __init__(self, key: tuple[int, ...], own: tuple[int, ...], share: float) -> None:
+        super().__init__(*key)
+        self._own, self._share = Draws(*own), share
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a float in [low, high), `share` of the way from the first key's to the second's."""
+        first, own = super().uniform(0, 1), self._own.uniform(0, 1)
+        return low + (high - low) * (first + self._share * (own - first))
+
+    def chance(self, probability: float) -> bool:
+        """Return True with the given probability: the first key's."""
+        return super().uniform(0, 1) < probability
+
+    def lattice(self, rows: int, columns: int) -> Floats:
+        """Return float32 [rows, columns] in [-1, 1), `share` of the way from the first key's to the second's."""
+        first = super().lattice(rows, columns)
+        return first + np.float32(self._share) * (self._own.lattice(rows, columns) - first)
+
+    def gaussian_pair(self, rows: int, columns: int) -> tuple[Floats, Floats]:
+        """Return noise of the second key alone: no two pictures have the same."""
+        return self._own.gaussian_pair(rows, columns)
+
+
 def _standard(sums: NDArray[np.uint16]) -> Floats:
     return (sums.astype(np.float32) - np.float32(510)) * np.float32(1 / FOUR_BYTES_STD)

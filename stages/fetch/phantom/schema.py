@@ -29,6 +29,7 @@ class PhantomParams(Group):
     visibility: Annotated[float, Field(gt=0, le=1.5)]  # of tumours against the brain around them; smaller is harder
     noise: Annotated[float, Field(ge=0, le=0.5)]  # strongest Rician noise drawn, as a fraction of full scale
     copies: Copies
+    slices_per_head: Annotated[int, Field(ge=1, le=100)]  # 1: each image is of another head
 
     @model_validator(mode="after")
     def _sides_in_order(self) -> "PhantomParams":
