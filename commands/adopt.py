@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from commands.clone import checkout, lock_of, needed, nobodys_settings, repro, s
 from commands.ending import unwind_when_ended
 from commands.outputs import compare
 from commands.repository import commit, find_root, git, here
+from commands.scratch import scratch
 from stages.files import atomic_write, write_json
 from stages.shell import provenance
 from stages.shell.errors import InputError
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     root = find_root()
     name = here(root)
     head = _clean_head(root, name)
-    with tempfile.TemporaryDirectory(prefix="brainmri-adopt-") as folder:
-        clone = Path(folder) / "clone"
+    with scratch("adopt") as folder:
+        clone = folder / "clone"
         checkout(root, head, clone)
         changed = behind(study_in(clone, name))
         if TRAIN not in changed:

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from commands import reading
 from commands.repository import commit, git
+from commands.scratch import scratch
 from stages.shell.errors import InputError
 
 
@@ -83,9 +83,9 @@ def status(study: Path) -> dict[str, Any]:
 def nobodys_settings() -> Iterator[dict[str, str]]:
     """Yield an environment in which DVC finds no settings and no cache of this machine, and stages find this Python."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with tempfile.TemporaryDirectory(prefix="brainmri-settings-") as empty:
+    with scratch("settings") as empty:
         names = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
-        yield os.environ | {"PATH": path} | dict.fromkeys(names, empty)
+        yield os.environ | {"PATH": path} | dict.fromkeys(names, str(empty))
 
 
 def end(process: subprocess.Popen[str]) -> None:

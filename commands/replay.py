@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from commands.clone import checkout, lock_of, needed, repro, status, study_in
 from commands.ending import unwind_when_ended
 from commands.outputs import Output, compare, first_differing, scores, table, verdict
 from commands.repository import find_root, git, here
+from commands.scratch import scratch
 from stages.shell import provenance
 from stages.shell.errors import InputError
 
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--spot and --stages: give one of them; --spot trains again, and runs no stage whole")
     root = find_root()
     name = args.study or here(root)
-    with tempfile.TemporaryDirectory(prefix="brainmri-replay-") as folder:
-        clone = Path(folder) / "clone"
+    with scratch("replay") as folder:
+        clone = folder / "clone"
         rev = checkout(root, args.rev, clone)
         if args.spot:
             return _spot(root, clone, args, {"rev": rev, "study": name})

@@ -207,8 +207,12 @@ def test_killed_while_it_writes_nothing_is_half_adopted_and_the_next_one_goes_th
 
 @pytest.mark.fault("an adoption, killed", commands=40)
 @pytest.mark.slow
-def test_killed_at_20_random_moments_nothing_is_half_adopted(folder: Path, record_property):
+def test_killed_at_20_random_moments_nothing_is_half_adopted(
+    folder: Path, tmp_path: Path, record_property, monkeypatch
+):
     record_property("cases", 20)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
     begun = time.monotonic()
     assert adopt(folder, differs="weights")[0] == 1
     whole, dice = time.monotonic() - begun, random.Random(0)
@@ -226,6 +230,7 @@ def test_killed_at_20_random_moments_nothing_is_half_adopted(folder: Path, recor
         assert bool(adopted(folder)) == ("dvc.lock" in changed)
         git(folder, "checkout", "-q", ".")
     assert adopt(folder)[0] == 0 and adopted(folder)
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 # --- the pipeline itself
