@@ -10,7 +10,7 @@ import traceback
 
 from stages.shell.errors import InputError
 
-COMMANDS = ["show", "predict", "compare", "replay", "adopt", "record", "new_study", "versions", "readme"]
+COMMANDS = ["show", "predict", "export", "compare", "replay", "adopt", "record", "new_study", "versions", "readme"]
 
 
 def main(argv: list[str] | None = None) -> int:

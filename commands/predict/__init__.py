@@ -28,7 +28,9 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="image file, or folder of them")
-    parser.add_argument("--study", type=Path, default=Path(), help="folder of the study whose network is asked")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--study", type=Path, default=Path(), help="folder of the study whose network is asked")
+    network.add_argument("--model", type=Path, metavar="FILE", help="zip of `brainmri export zip`, instead of a study")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="only a CPU gives the pipeline's bits")
     parser.add_argument("--gradcam", type=Path, metavar="DIR", help="write where the network looked there, as PNG")
     form = parser.add_mutually_exclusive_group()
@@ -44,11 +46,12 @@ def run(args: argparse.Namespace) -> int:
     if args.gradcam:
         _check_folder(args.gradcam)
     # torch takes seconds to load: not before somebody wants a prediction
-    from commands.predict import inputs, output
+    from commands.predict import bundle, inputs, output
     from commands.predict.model import Model
 
     files = inputs.files(args.paths)
-    model = Model(args.study, args.device, args.gradcam)
+    load, where = (bundle.load, args.model) if args.model else (Model, args.study)
+    model = load(where, args.device, args.gradcam)
     write = output.writer("json" if args.json else "csv" if args.csv else "text", model.classes, sys.stdout)
     failed = 0
     for found in model.predictions(files):
