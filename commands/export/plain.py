@@ -14,6 +14,7 @@ from stages.files import replacing
 
 LINES = """from safetensors.torch import load_file
 from torchvision.models import resnet50
+
 model = resnet50(num_classes={classes})
 model.load_state_dict(load_file("{path}"))
 model.eval()"""
