@@ -35,6 +35,9 @@ from stages.verify.turns import INVERSE, KINDS, TURNS
 
 CHUNK = 8  # files a task
 LONGEST = 1000  # files after which what is known is said, though few of them are pictures
+ALONE = (
+    0.95  # cosine from which on a picture is called a copy where its twin is not there to be compared (docs/export.md)
+)
 MAX_PIXELS = 1_000_000_000  # of a training image: verify has refused what is too large already
 
 
@@ -49,7 +52,7 @@ class Prediction(NamedTuple):
     likeness: float  # cosine of their descriptors
     unlike: bool  # less like any training image than nearly all validation images are
     copy_of: str  # the training image that it is a copy of, or ""
-    copy_kind: str  # byte | copy | mirrored | rotated, or ""
+    copy_kind: str  # byte | copy | mirrored | rotated | alike (by descriptors alone), or ""
 
 
 class Predictor(Group):
@@ -183,8 +186,10 @@ class Model:
         if same := self.by_digest.get(picture.sha256):
             return same, "byte"
         file = self.study / "data/raw" / nearest
-        if not nearest or cosine < self.about.twins.candidate or not file.is_file():
+        if not nearest or cosine < self.about.twins.candidate:
             return "", ""
+        if not file.is_file():
+            return (nearest, "alike") if cosine >= ALONE else ("", "")
         try:
             other = describe(decode_grey(file.read_bytes(), MAX_PIXELS))
         except DecodeError:

@@ -30,7 +30,7 @@ def about(model: Model) -> dict[str, Any]:
 
 
 def title(study: Path) -> str:
-    """Return what a study calls itself; its folder's name where it does not."""
+    """Return what a study calls itself; its folder's name where it does not, and a zip's."""
     path = study / "params.yaml"
     given = params.read(path).get("report") if path.is_file() else None
     named = given.get("title") if isinstance(given, dict) else None
@@ -40,6 +40,8 @@ def title(study: Path) -> str:
 @cache
 def examples(study: Path) -> list[str]:
     """Return the test images whose files are here, in an order in which classes soon change."""
+    if not (study / "data/raw").is_dir():
+        return []
     index = pd.read_csv(study / "data/prepared/index.csv", usecols=["array", "path"], keep_default_na=False)
     paths = index.loc[index["array"] == "test", "path"].tolist()
     found = [path for path in paths if (study / "data/raw" / path).is_file()]
