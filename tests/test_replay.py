@@ -338,17 +338,18 @@ def test_weights_that_differ_in_their_low_bits_are_called_so(tmp_path: Path):
     cache = tmp_path / ".dvc/cache/files/md5" / committed[:2]
     cache.mkdir(parents=True)
     shutil.copy(tmp_path / "models/model.safetensors", cache / committed[2:])
+    weights = "models/model.safetensors"
     for share, small in ((1e-6, True), (0.5, False)):
         other = network.build(2)
         other.load_state_dict(model.state_dict())
         other.conv1.weight.data *= 1 + share
         network.save(tmp_path / "models/model.safetensors", other, meta)
-        apart = low_bits.difference(tmp_path, tmp_path, committed)
+        apart = low_bits.difference(tmp_path, tmp_path, weights, committed)
         assert apart is not None and apart > 0 and (apart <= low_bits.TOLERANCE) == small
-    assert low_bits.difference(tmp_path, tmp_path, "0" * 32) is None
+    assert low_bits.difference(tmp_path, tmp_path, weights, "0" * 32) is None
     result = {"failed": False, "skipped": [], "changed_files": [], "other_versions": {}, "other_environment": []}
     result |= {"changed_code": {}, "committed": {}, "now": {}, "same": False, "rev": "1", "study": ".", "cause": "x"}
-    rows = [outputs.Output("train", low_bits.WEIGHTS, "1", "2")]
+    rows = [outputs.Output("train@0", weights, "1", "2")]
     assert "low bits alone" in outputs.table(result | {"weights_differ_by": 1e-6}, rows)
     assert "more than low bits" in outputs.table(result | {"weights_differ_by": 0.1}, rows)
 

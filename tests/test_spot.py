@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from training import chosen, trainer
 
-from commands import retrain, spot, stretches
+from commands import locked, retrain, spot, stretches
 from commands.stretches import chains, chance_missed, draw
 from stages import runtime
 from stages.backbone.network import write_tensors
@@ -30,7 +30,7 @@ OPTIONS = {"epochs": 9, "train.trail_steps": 2, "train.trail_checkpoints": 2}  #
 
 
 def test_examples_in_the_docstrings_run():
-    assert doctest.testmod(stretches).failed == 0
+    assert not any(doctest.testmod(module).failed for module in (stretches, spot, retrain, locked))
 
 
 # --- the draw
@@ -102,7 +102,7 @@ def checked(folder: Path, count: int, seed: int, monkeypatch: pytest.MonkeyPatch
     """Check as `brainmri replay --spot` does, but for the small network and in this process."""
     monkeypatch.chdir(folder)
     options = chosen(**OPTIONS)
-    rows = retrain.read_trail()
+    rows = retrain.read_trail(retrain.files().trail)
     begun = trainer(options)
     faults = list(retrain.gaps(rows, begun.steps, options)) or list(retrain.false_files(rows, begun, options))
     starts = [0, *sorted(int(path.stem) for path in Path("models/trail").iterdir())]
