@@ -53,19 +53,23 @@ def test_chains_cover_every_stretch_once():
     assert [step for chain in found for step in chain] == steps[1:] and found[2] == [45]
 
 
-@pytest.mark.parametrize(("starts", "false", "count"), [(3, 1, 1), (3, 1, 2), (3, 2, 1), (3, 1, 3), (8, 3, 4)])
+@pytest.mark.parametrize(
+    ("starts", "false", "count"), [(3, 1, 1), (3, 1, 2), (3, 2, 1), (3, 1, 3), (8, 3, 4), (15, 1, 5), (15, 3, 5)]
+)
 def test_the_chance_of_missing_a_forgery_is_as_the_formula_says(starts: int, false: int, count: int):
-    """`false` of the chains are made up from their first stretch on."""
+    """`false` of the chains are made up from their first stretch on; those of five folds are 15."""
     n = 4000
     missed = sum(not any(draw([9] * starts, count, seed)[:false]) for seed in range(n)) / n
     chance = chance_missed(starts, false, count)
     assert missed == pytest.approx(chance, abs=4 * (chance * (1 - chance) / n) ** 0.5 + 1e-12)
 
 
-@pytest.mark.parametrize(("count", "honest"), [(5, 1), (5, 2), (5, 3), (12, 3)])
-def test_the_chance_of_missing_one_who_really_trained_the_first_stretches_is_as_the_page_says(count: int, honest: int):
+@pytest.mark.parametrize(("s", "count", "honest"), [(3, 5, 1), (3, 5, 2), (3, 5, 3), (3, 12, 3), (6, 12, 2)])
+def test_the_chance_of_missing_one_who_really_trained_the_first_stretches_is_as_the_page_says(
+    s: int, count: int, honest: int
+):
     """docs/trail.md: behind one of s starting points, `honest` stretches are true and the next is made up."""
-    s, n, more = 3, 4000, count - 3
+    n, more = 4000, count - s
     missed = sum(draw([99] * s, count, seed)[0] <= honest for seed in range(n)) / n
     chance = min(1.0, sum(comb(more, j) * (1 / s) ** j * (1 - 1 / s) ** (more - j) for j in range(honest)))
     assert missed == pytest.approx(chance, abs=4 * (chance * (1 - chance) / n) ** 0.5 + 1e-12)
