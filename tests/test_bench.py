@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, set_params
+from training import make_study
 
 from stages.files import write_json
 from stages.shell.errors import InputError
@@ -73,6 +74,15 @@ def test_a_change_that_was_edited_is_run_again_and_tabled_alone(ablation: Any, r
     runs = json.loads((tmp_path / "out.json").read_text())["runs"]
     assert [row["change"] for row in runs] == [{}, {"train.dropout": 0.2}, {"train.dropout": 0.25}]
     assert ablation.table(runs).splitlines()[-1] == "| dropout 0.2 | 50.0% | +0.0 (+0.0) | +0.000 | 1 |"
+
+
+def test_of_a_cross_validation_the_first_folds_images_are_taken(ablation: Any, tmp_path: Path):
+    make_study(tmp_path / "study", **{"split.folds": {"0": "/folds/0", "1": "/folds/1"}})
+    (tmp_path / "study/data/prepared").rename(tmp_path / "away")
+    (tmp_path / "study/data/prepared/folds").mkdir(parents=True)
+    (tmp_path / "away").rename(tmp_path / "study/data/prepared/folds/0")
+    train, val = ablation.arrays(tmp_path / "study")
+    assert (len(train.images), len(train.labels), len(val.images)) == (25, 25, 8)
 
 
 @pytest.mark.parametrize("key, value", [("lr", 0.01), ("train.weight_decay", 0.2), ("augment.rotate", 7)])

@@ -187,6 +187,11 @@ def test_a_card_of_other_weights_or_with_broken_metadata_is_refused(tiny_study: 
     assert [path.name for path in tmp_path.iterdir()] == ["study"]
 
 
+def test_a_study_with_one_network_has_no_fold(tiny_study: Path, tmp_path: Path, capsys):
+    said = refusal(capsys, "export", "zip", tmp_path / "a.zip", "--study", tiny_study, "--fold", "0")
+    assert said == "brainmri: --fold 0: this study has one network: leave --fold out"
+
+
 # --- zip
 
 
@@ -207,6 +212,8 @@ def ask(zipped: Path, *words: str, where: Path) -> tuple[list[dict[str, str]], s
 def test_the_zip_alone_gives_the_studys_bits_and_tells_copies_by_descriptors(
     exported, tiny_study: Path, tmp_path: Path
 ):
+    with zipfile.ZipFile(exported("zip")) as file:
+        assert file.read(bundle.PREDICTOR) == (tiny_study / bundle.PREDICTOR).read_bytes()
     shutil.copytree(tiny_study / "data/raw/Testing", tmp_path / "Testing")
     found, _ = ask(exported("zip"), str(tmp_path / "Testing"), where=tmp_path)
     asked = {Path(row["path"]).relative_to(tmp_path).as_posix(): row for row in found}
@@ -310,7 +317,7 @@ def test_the_page_asks_a_zip_too_and_says_what_it_cannot_know(exported, tiny_stu
         where = {"path": said["nearest"]}
         assert requests.get(f"{page.url}training", params=where, timeout=30).status_code == 404
         assert requests.get(f"{page.url}example", timeout=30).status_code == 404
-        assert list(page.scratch.iterdir()) == []
+        assert list(page.scratch.glob("brainmri-*")) == []
     assert set(re.findall(r"(\w+): \"", (ROOT / "commands/serve/page/show.js").read_text())) >= {"byte", "alike"}
 
 

@@ -9,6 +9,7 @@ from commands.predict.model import Model
 
 def about(model: Model) -> dict[str, Any]:
     """Return classes, preparation and calibration of a study's network, as JSON has them."""
+    (fold,), (_, known) = model.folds, model.networks.each[0]
     return {
         "classes": model.classes,
         "image_size": model.meta.image_size,
@@ -17,9 +18,10 @@ def about(model: Model) -> dict[str, Any]:
         "rescale": 1 / 255,
         "mean": model.meta.mean,
         "std": model.meta.std,
-        "mirror": model.about.mirror,
-        "temperature": model.about.temperature,
-        "weights_sha256": model.about.weights_sha256,
+        "mirror": known.mirror,
+        "temperature": known.temperature,
+        "weights_sha256": known.weights_sha256,
+        **({"fold": fold.rpartition("/")[2]} if fold else {}),
         "not_for": "Not a medical device: may not be used to treat anyone.",
     }
 

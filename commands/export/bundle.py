@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -23,7 +24,10 @@ def check() -> None:
 
 def write(model: Model, out: Path) -> list[str]:
     """Write the zip; what it holds, and what it cannot do."""
-    members = {name: (model.study / name).read_bytes() for name in (WEIGHTS, PREDICTOR)} | _tables(model)
+    (fold,), (_, known) = model.folds, model.networks.each[0]
+    weights = (model.study / f"models{fold}" / Path(WEIGHTS).name).read_bytes()
+    about = json.dumps(known.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    members = {WEIGHTS: weights, PREDICTOR: about.encode()} | _tables(model)
     with replacing(out) as part, zipfile.ZipFile(part, "w") as file:
         for name, data in sorted(members.items()):
             file.writestr(zipfile.ZipInfo(name, OLDEST), data)  # stored: weights do not get smaller

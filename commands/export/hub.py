@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def write(model: Model, out: Path) -> list[str]:
     """Write the folder; what it holds."""
     card = _card(model)
     with atomic_folder(out) as part:
-        shutil.copyfile(model.study / WEIGHTS, part / FILE)
+        shutil.copyfile(model.study / f"models{model.folds[0]}" / FILE, part / FILE)
         atomic_write(part / "README.md", card)
         write_json(part / "config.json", config(model))
         results = validated(card)
@@ -66,10 +67,22 @@ def validated(card: str) -> int:
 
 def _card(model: Model) -> str:
     """Return the card, in which the weights lie beside it; InputError where it is of other weights."""
+    (fold,), (_, known) = model.folds, model.networks.each[0]
     path = model.study / CARD
     if not path.is_file():
         raise InputError(f"{path} not found: `dvc repro` in the study")
     text = path.read_text(encoding="utf-8")
-    if model.about.weights_sha256 not in text:
-        raise InputError(f"{path} is of other weights than {WEIGHTS}: run `dvc repro` in the study")
-    return text.replace(WEIGHTS, FILE)
+    if known.weights_sha256 not in text:
+        raise InputError(f"{path} is of other weights than models{fold}/{FILE}: run `dvc repro` in the study")
+    return re.sub(rf"models(/folds/\d+)?/{FILE}", FILE, _of_fold(text, fold, known.weights_sha256) if fold else text)
+
+
+def _of_fold(text: str, fold: str, digest: str) -> str:
+    """Return the card of a cross-validation as one fold's: whose scores stand in it, and the hash of its weights."""
+    lines = [line for line in text.splitlines() if not line.startswith("- sha256 of `models/folds/") or digest in line]
+    lines.insert(
+        lines.index("## Model"),
+        f"**The network of fold {fold.rpartition('/')[2]}** of a cross-validation. The scores are of all its networks "
+        "together, each on the images that it was not trained on.\n",
+    )
+    return "\n".join(lines) + "\n"

@@ -17,8 +17,7 @@ from torch import nn
 from commands.export.about import about
 from commands.export.extra import need
 from commands.predict.model import Model
-from stages.backbone.inference import logits, normalise
-from stages.evaluate.calibration import probabilities
+from stages.backbone.inference import normalise
 from stages.files import atomic_write
 from stages.shell.errors import InputError
 
@@ -32,8 +31,9 @@ class Probabilities(nn.Module):
     def __init__(self, model: Model) -> None:
         """Copy the network: another memory layout would change it for whoever asks it next."""
         super().__init__()
-        self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format).eval()
-        self.meta, self.about = model.meta, model.about
+        ((module, known),) = model.networks.each
+        self.network = copy.deepcopy(module).to(memory_format=torch.contiguous_format).eval()
+        self.meta, self.about = model.meta, known
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return calibrated probabilities."""
@@ -124,22 +124,12 @@ def asked(data: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def expected(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return what `brainmri predict` says of them."""
-    meta, known = model.meta, model.about
-    found = logits(
-        model.network,
-        images,
-        mean=meta.mean,
-        std=meta.std,
-        batch_size=known.batch_size,
-        device=model.device,
-        mirror=known.mirror,
-    )
-    return probabilities(found, known.temperature)
+    return model.networks.probabilities(images)
 
 
 def _test_images(model: Model) -> NDArray[np.uint8]:
     """Return up to IMAGES test images, evenly from all of them."""
-    path = model.study / "data/prepared/test.npy"
+    path = model.study / f"data/prepared{model.folds[0]}/test.npy"
     try:
         images = np.load(path, mmap_mode="r")
     except FileNotFoundError:

@@ -26,7 +26,7 @@ def check() -> None:
 
 def write(model: Model, out: Path) -> list[str]:
     """Write the weights as safetensors; the lines that load them."""
-    tensors = plain(model.network.state_dict())
+    tensors = plain(model.networks.each[0][0].state_dict())
     with replacing(out) as part:
         write_tensors(part, tensors, json.dumps(about(model) | {"channels": 3}, sort_keys=True))
     return [LINES.format(classes=len(model.classes), path=out)]

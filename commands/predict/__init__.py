@@ -1,7 +1,8 @@
-"""`brainmri predict PATH...`: what the study's network says of images, one line each.
+"""`brainmri predict PATH...`: what the study's network says of images, one line each; of folds, the mean of all.
 
 JPEG, PNG, TIFF, DICOM, NIfTI and the other formats that the pipeline reads; a folder means every file below it. The
-same code and settings as the pipeline, so an image gets the same probabilities, to the bit on a CPU, as a test image.
+same code and settings as the pipeline, so an image gets the same probabilities, to the bit on a CPU, as a test image
+of one network does.
 Says when an image looks like nothing that the network was trained on, and when it is a copy of a training image.
 
 Not a medical device: nothing here may be used to treat anyone.
