@@ -124,9 +124,18 @@ def test_lock_files_name_versions_and_hashes_and_no_address(path):
 
 
 def test_lock_files_that_go_into_one_environment_name_no_package_twice():
-    paths = list(ROOT.glob("requirements*.lock"))
+    apart = {"requirements-s3", "requirements-moto"}
+    paths = [path for path in ROOT.glob("requirements*.lock") if path.stem not in apart]
     names = [name for path in paths for name in re.findall(r"^([a-z][^=\n]*)==", path.read_text(), re.MULTILINE)]
     assert len(names) == len(set(names)) and "torch" in names and "onnx" in names
+
+
+def test_the_environment_for_s3_has_other_versions_of_one_package_alone():
+    """botocore's; every other package is the one that the project's own environment has."""
+    s3, moto = (locked(ROOT / f"requirements-{part}.lock") for part in ("s3", "moto"))
+    own = locked(ROOT / "requirements.lock")
+    assert not {"moto", *(s3.keys() & moto.keys())} & s3.keys()
+    assert {name for name, version in (s3 | moto).items() if own.get(name, version) != version} == {"python-dateutil"}
 
 
 @pytest.mark.parametrize("part", ["serve", "browser", "export"])
