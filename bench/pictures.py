@@ -8,6 +8,7 @@ The same files say the same pictures (tests/test_pictures.py holds them against 
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,6 +27,7 @@ from stages import params  # noqa: E402
 from stages.dialect import parse  # noqa: E402
 from stages.fetch.phantom.study import drawn, plan  # noqa: E402
 from stages.fetch.schema import Params  # noqa: E402
+from stages.files import atomic_write  # noqa: E402
 
 SHOWN = 3  # outputs named in a box
 STEP, WIDE, HIGH, GAP = 150, 124, 78, 22  # pixels: from column to column, a box, and between boxes
@@ -43,8 +45,10 @@ STYLE = """
 def main() -> int:
     """Write both."""
     declared = parse((ROOT / "dvc.yaml").read_text())["stages"]
-    (ROOT / "docs/pipeline.svg").write_text(svg(graph(declared, networks()), declared))
-    Image.fromarray(row()).save(ROOT / "docs/phantoms.png", optimize=True)
+    atomic_write(ROOT / "docs/pipeline.svg", svg(graph(declared, networks()), declared))
+    png = io.BytesIO()
+    Image.fromarray(row()).save(png, "PNG", optimize=True)
+    atomic_write(ROOT / "docs/phantoms.png", png.getvalue())
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import importlib
 import json
 import re
 import subprocess
@@ -123,3 +125,12 @@ def test_committed_results_are_as_write_json_writes_them(path: Path, tmp_path: P
 @pytest.mark.parametrize("script", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.name)
 def test_no_script_writes_a_result_that_could_be_half_a_file(script: Path):
     assert re.findall(r"write_text\((?!written\()|json\.dump\(", script.read_text()) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.stem)
+def test_a_script_imports_nothing_that_the_project_no_longer_has(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("stages", "commands"):
+            module = importlib.import_module(str(node.module))
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or util.find_spec(f"{node.module}.{name}"), f"{node.module}.{name}"
