@@ -16,6 +16,7 @@ from stages.verify.frames import FRAMES
 from stages.verify.search import HALF, nearest_k
 
 PLAIN = 2  # views of a picture, the first ones, that a frame is compared with: the head's box, and all within the rim
+EITHER = 0.2  # two cosines this near say nothing about which way round a head is
 BLOCK = 64  # framed pictures at a time: what fits the cache
 
 Ints = NDArray[np.int64]
@@ -41,13 +42,20 @@ def sides(descriptors: NDArray[np.int8]) -> Sides:
 
 
 def nearest_frames(
-    framed: Sides, plain: Sides, asked: Ints, inside: NDArray[np.bool_], settled: Settled, k: int, floor: float
+    framed: Sides,
+    shown: Ints,
+    plain: Sides,
+    asked: Ints,
+    inside: NDArray[np.bool_],
+    settled: Settled,
+    k: int,
+    floor: float,
 ) -> Ints:
     """Return (framed picture, plain picture) of the k pictures in each split whose frames are most like a plain one.
 
-    `framed` are those of all pictures, FRAMES each; `plain` those of the pictures `asked`: their first views, then
-    their second ones and so on, zeros where there is none. `inside`, bool [splits, N], says in which splits a picture
-    has a file.
+    `framed` are those of the pictures `shown`, FRAMES each; `plain` those of the pictures `asked`: their first views,
+    then their second ones and so on, zeros where there is none. `inside`, bool [splits, N], says in which splits a
+    picture has a file.
     """
     count = len(asked)
     best = np.empty((framed.shape[1] // len(FRAMES), count), np.float32)
@@ -59,10 +67,20 @@ def nearest_frames(
     chosen = []
     one, at = np.nonzero(best >= 2 * UNIT * UNIT * floor)
     product = best[one, at].astype(np.int64)
+    one = shown[one]
     for split, present in enumerate(inside):
         kept = present[one]
         chosen.append(nearest_open(one[kept], asked[at[kept]], product[kept], split, settled, k))
     return np.concatenate(chosen)
+
+
+def one_of_each(group: Ints, inside: NDArray[np.bool_]) -> Ints:
+    """Return the first picture of each group in each split, int64 [M], sorted: what stands for the group there."""
+    firsts = []
+    for present in inside:
+        at = np.nonzero(present)[0]
+        firsts.append(at[np.unique(group[at], return_index=True)[1]])
+    return np.unique(np.concatenate(firsts))
 
 
 def nearest_open(framed: Ints, plain: Ints, product: Ints, split: int, settled: Settled, k: int) -> Ints:
@@ -77,13 +95,17 @@ def nearest_open(framed: Ints, plain: Ints, product: Ints, split: int, settled: 
     return found[nearest_k(found[:, 1], found[:, 0], found[:, 2], k), :2]
 
 
-def best_frames(framed: NDArray[np.int8], plain: NDArray[np.int8]) -> tuple[Ints, Ints, Ints]:
-    """Return frame, view and turn (0 upright, 1 mirrored) that fit best, [P] each.
+def best_frames(framed: NDArray[np.int8], plain: NDArray[np.int8]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return pair, frame, view and turn (0 upright, 1 mirrored) that fit best, [Q] each, Q from P to 2 P.
 
-    From int8 [P, FRAMES, CELLS * CELLS] and [P, PLAIN, CELLS * CELLS].
+    From int8 [P, FRAMES, CELLS * CELLS] and [P, PLAIN, CELLS * CELLS]. Each pair stands there once, and a second time
+    where the other turn fits about as well: a head is nearly its own mirror image, the more so when it is turned.
     """
     one = framed.astype(np.float32)
     mirrored = one.reshape(*one.shape[:2], CELLS, CELLS)[..., ::-1].reshape(one.shape)
-    products = np.stack([each @ plain.astype(np.float32).swapaxes(1, 2) for each in (one, mirrored)], axis=-1)
-    frame, view, turn = np.unravel_index(products.reshape(len(one), -1).argmax(axis=1), products.shape[1:])
-    return frame, view, turn
+    products = np.stack([each @ plain.astype(np.float32).swapaxes(1, 2) for each in (one, mirrored)])
+    flat = products.reshape(2, len(one), -1)
+    best, at = flat.max(axis=2), flat.argmax(axis=2)
+    turn, pair = np.nonzero(best >= best.max(axis=0) - EITHER * UNIT * UNIT)
+    frame, view = np.divmod(at[turn, pair], PLAIN)
+    return pair, frame, view, turn
