@@ -9,7 +9,7 @@ from copying import derived, encoded, jpeg, params, phantom
 from PIL import Image
 
 from stages.verify.describe import describe
-from stages.verify.overlap import best_frames, one_of_each
+from stages.verify.overlap import best_frames, one_of_alike
 from stages.verify.study import examine_study
 
 SEED, COUNT = 7002, 12  # never used to choose a threshold
@@ -140,9 +140,13 @@ def test_negative_is_described_as_its_original():
     assert (one.descriptors[0].astype(int) * two.descriptors[0]).sum() > 0.95 * 640**2
 
 
-def test_each_group_is_framed_once_in_each_split():
-    inside = np.array([[1, 1, 0, 0, 1, 0], [0, 0, 1, 1, 1, 1]], bool)
-    assert one_of_each(np.array([0, 0, 0, 0, 1, 1]), inside).tolist() == [0, 2, 4]
+def test_a_copy_is_framed_only_where_it_looks_different_or_lies_in_another_split():
+    draw = np.random.default_rng(5)
+    one, other = (np.rint(draw.normal(size=(16, 16)) * 44).clip(-127, 127).astype(np.int8) for _ in range(2))
+    heads = np.stack([each.reshape(-1) for each in (one, one[:, ::-1], one, other, one.T)])
+    inside = np.array([[1, 1, 0, 1, 1], [0, 0, 1, 0, 0]], bool)
+    left, right = np.zeros(4, np.int64), np.arange(1, 5)
+    assert one_of_alike(heads, left, right, inside).tolist() == [0, 2, 3, 4]
 
 
 def test_both_ways_round_are_tried_only_where_they_fit_about_as_well():

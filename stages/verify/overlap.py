@@ -17,6 +17,7 @@ from stages.verify.search import HALF, nearest_k
 
 PLAIN = 2  # views of a picture, the first ones, that a frame is compared with: the head's box, and all within the rim
 EITHER = 0.2  # two cosines this near say nothing about which way round a head is
+ALIKE = 0.97  # cosine of two heads from which on the frames of one do for both
 BLOCK = 64  # framed pictures at a time: what fits the cache
 
 Ints = NDArray[np.int64]
@@ -74,13 +75,19 @@ def nearest_frames(
     return np.concatenate(chosen)
 
 
-def one_of_each(group: Ints, inside: NDArray[np.bool_]) -> Ints:
-    """Return the first picture of each group in each split, int64 [M], sorted: what stands for the group there."""
-    firsts = []
-    for present in inside:
-        at = np.nonzero(present)[0]
-        firsts.append(at[np.unique(group[at], return_index=True)[1]])
-    return np.unique(np.concatenate(firsts))
+def one_of_alike(heads: NDArray[np.int8], left: Ints, right: Ints, inside: NDArray[np.bool_]) -> Ints:
+    """Return the pictures whose frames say something that no earlier picture's say, int64 [M], sorted.
+
+    A copy's frames are left out where its head, int8 [N, CELLS * CELLS], looks all but the same, upright or mirrored,
+    and its original lies in the same splits. `left` and `right` are pairs of copies, sorted.
+    """
+    one, two = (heads[side].reshape(-1, CELLS, CELLS).astype(np.float32) for side in (left, right))
+    product = np.maximum((one * two).sum(axis=(1, 2)), (one[..., ::-1] * two).sum(axis=(1, 2)))
+    same = (product >= ALIKE * UNIT * UNIT) & ~(inside[:, right] & ~inside[:, left]).any(axis=0)
+    kept = np.ones(len(heads), bool)
+    for first, second in zip(left[same].tolist(), right[same].tolist(), strict=True):
+        kept[second] &= not kept[first]
+    return np.nonzero(kept)[0]
 
 
 def nearest_open(framed: Ints, plain: Ints, product: Ints, split: int, settled: Settled, k: int) -> Ints:
