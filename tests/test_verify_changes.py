@@ -9,6 +9,7 @@ from copying import derived, encoded, jpeg, params, phantom
 from PIL import Image
 
 from stages.verify.describe import describe
+from stages.verify.overlap import best_frames, one_of_alike
 from stages.verify.study import examine_study
 
 SEED, COUNT = 7002, 12  # never used to choose a threshold
@@ -137,3 +138,24 @@ def test_negative_is_described_as_its_original():
     grey = phantom(SEED, 1)
     one, two = describe(grey), describe(255 - grey)
     assert (one.descriptors[0].astype(int) * two.descriptors[0]).sum() > 0.95 * 640**2
+
+
+def test_a_copy_is_framed_only_where_it_looks_different_or_lies_in_another_split():
+    draw = np.random.default_rng(5)
+    one, other = (np.rint(draw.normal(size=(16, 16)) * 44).clip(-127, 127).astype(np.int8) for _ in range(2))
+    heads = np.stack([each.reshape(-1) for each in (one, one[:, ::-1], one, other, one.T)])
+    inside = np.array([[1, 1, 0, 1, 1], [0, 0, 1, 0, 0]], bool)
+    left, right = np.zeros(4, np.int64), np.arange(1, 5)
+    assert one_of_alike(heads, left, right, inside).tolist() == [0, 2, 3, 4]
+
+
+def test_both_ways_round_are_tried_only_where_they_fit_about_as_well():
+    draw = np.random.default_rng(3)
+    one = draw.integers(-60, 60, (1, 16, 16))
+    plain = np.zeros((1, 2, 256), np.int8)
+    plain[0, 0] = one.reshape(-1)
+    apart = np.repeat(one.reshape(1, 1, 256), 9, axis=1).astype(np.int8)
+    alike = np.repeat((one + one[..., ::-1]).reshape(1, 1, 256) // 2, 9, axis=1).astype(np.int8)
+    pair, _, view, turn = best_frames(np.concatenate([apart, alike]), np.concatenate([plain, plain]))
+    assert sorted(zip(pair.tolist(), turn.tolist(), strict=True)) == [(0, 0), (1, 0), (1, 1)]
+    assert view.tolist() == [0, 0, 0]

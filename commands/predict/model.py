@@ -200,15 +200,18 @@ def _plain(one: Described, other: Described) -> tuple[int, float, float]:
 
 def _framed(one: Described, part: Described) -> tuple[int, float, float]:
     """Return the same, where `part` may be no more than a part of `one`, or turned a little."""
-    frame, view, turn = best_frames(one.frames[None], part.descriptors[None, :PLAIN])
-    whole, worst = framed_similarities(
-        one.views[:1],
-        _upright(part.views[view[0]], int(turn[0])),
-        one.frames[frame].reshape(1, CELLS, CELLS),
-        _upright(part.descriptors[view[0]].reshape(CELLS, CELLS), int(turn[0])),
-        frame,
-    )
-    return int(turn[0]), float(whole[0]), float(worst[0])
+    found = []
+    _, *fits = best_frames(one.frames[None], part.descriptors[None, :PLAIN])
+    for frame, view, turn in zip(*fits, strict=True):
+        whole, worst = framed_similarities(
+            one.views[:1],
+            _upright(part.views[view], int(turn)),
+            one.frames[frame].reshape(1, CELLS, CELLS),
+            _upright(part.descriptors[view].reshape(CELLS, CELLS), int(turn)),
+            np.array([frame]),
+        )
+        found.append((int(turn), float(whole[0]), float(worst[0])))
+    return max(found, key=lambda each: each[1])
 
 
 def _upright(square: NDArray[np.int8], turn: int) -> NDArray[np.int8]:

@@ -19,7 +19,7 @@ from stages.verify.describe import CELLS, VIEWS
 from stages.verify.frames import FRAMES, SIDE
 from stages.verify.groups import group_files
 from stages.verify.index import search
-from stages.verify.overlap import PLAIN, Settled, best_frames, nearest_frames, nearest_open, sides
+from stages.verify.overlap import PLAIN, Settled, best_frames, nearest_frames, nearest_open, one_of_alike, sides
 from stages.verify.scan import in_order
 from stages.verify.schema import Twins
 from stages.verify.search import best_turns, close, nearest_k, parts
@@ -167,7 +167,9 @@ def framed_candidates(pictures: Pictures, plain: Pairs, twins: Twins, pool: Exec
     """Return pairs of which the second picture may be a part of the first or turned a little, int64 [P, 2], sorted."""
     settled = _settled(pictures, plain)
     if len(_entries(pictures)) <= twins.exact_up_to:
-        work = partial(_near_frames, pictures=pictures, twins=twins, settled=settled)
+        heads, same = np.asarray(_opened(pictures)[0][:, 0]), plain.same
+        shown = one_of_alike(heads, plain.left[same], plain.right[same], _inside(pictures)).tobytes()
+        work = partial(_near_frames, pictures=pictures, twins=twins, settled=settled, shown=shown)
         found = in_order(pool, work, range(0, pictures.total, STRETCH))
     else:
         found = _near_frames_indexed(pictures, twins, settled)
@@ -185,12 +187,13 @@ def _settled(pictures: Pictures, plain: Pairs) -> Settled:
     return Settled(np.array(groups, np.int64), splits)
 
 
-def _near_frames(start: int, pictures: Pictures, twins: Twins, settled: Settled) -> Ints:
+def _near_frames(start: int, pictures: Pictures, twins: Twins, settled: Settled, shown: bytes) -> Ints:
     """Return the framed pictures nearest to some of the plain ones."""
     asked = np.arange(start, min(start + STRETCH, pictures.total))
     plain = sides(_opened(pictures)[0][asked, :PLAIN].swapaxes(0, 1).reshape(-1, CELLS * CELLS))
+    framed, numbers = _framed_sides(pictures, shown), np.frombuffer(shown, np.int64)
     return nearest_frames(
-        _framed_sides(pictures), plain, asked, _inside(pictures), settled, twins.framed_neighbours, twins.framed
+        framed, numbers, plain, asked, _inside(pictures), settled, twins.framed_neighbours, twins.framed
     )
 
 
@@ -210,21 +213,20 @@ def _near_frames_indexed(pictures: Pictures, twins: Twins, settled: Settled) -> 
 
 
 @lru_cache(maxsize=1)
-def _framed_sides(pictures: Pictures) -> NDArray[np.float32]:
-    return sides(np.load(pictures.frames).reshape(-1, CELLS * CELLS))
+def _framed_sides(pictures: Pictures, shown: bytes) -> NDArray[np.float32]:
+    frames = np.load(pictures.frames, mmap_mode="r")[np.frombuffer(shown, np.int64)]
+    return sides(frames.reshape(-1, CELLS * CELLS))
 
 
 def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
     """Return left, right, turn, similarity and worst block of pairs of pictures, the framed one first."""
     descriptors, views, rows = _opened(pictures)
-    one, two = pairs.T
-    frames = np.load(pictures.frames, mmap_mode="r")[one]
-    frame, view, turn = best_frames(frames, descriptors[two, :PLAIN])
+    frames = np.load(pictures.frames, mmap_mode="r")
+    pair, frame, view, turn = best_frames(frames[pairs[:, 0]], descriptors[pairs[:, 1], :PLAIN])
+    one, two = pairs[pair].T
     fixed, moving = _upright(views[rows[one], 0], views[rows[two], view], turn)
     coarse = _upright(
-        frames[np.arange(len(one)), frame].reshape(-1, CELLS, CELLS),
-        descriptors[two, view].reshape(-1, CELLS, CELLS),
-        turn,
+        frames[one, frame].reshape(-1, CELLS, CELLS), descriptors[two, view].reshape(-1, CELLS, CELLS), turn
     )
     return np.minimum(one, two), np.maximum(one, two), turn, *framed_similarities(fixed, moving, *coarse, frame)
 

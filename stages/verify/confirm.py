@@ -215,11 +215,19 @@ def _detail(images: Images) -> tuple[Images, NDArray[np.bool_]]:
 
 def _blurred(images: Images) -> Images:
     """Return images blurred by 1 4 6 4 1 both ways: about a Gaussian of one pixel."""
-    for _ in ("rows", "columns"):
-        lines = np.pad(images, [(0, 0), (2, 2), (0, 0)], mode="edge")
-        sides, near = lines[:, :-4] + lines[:, 4:], lines[:, 1:-3] + lines[:, 3:-1]
-        images = ((sides + 4 * near + 6 * lines[:, 2:-2]) / 16).swapaxes(1, 2)
-    return images
+    lines = np.pad(images, [(0, 0), (2, 2), (2, 2)], mode="edge")
+    lines = _weighed(lines[:, :-4], lines[:, 1:-3], lines[:, 2:-2], lines[:, 3:-1], lines[:, 4:])
+    return _weighed(lines[..., :-4], lines[..., 1:-3], lines[..., 2:-2], lines[..., 3:-1], lines[..., 4:])
+
+
+def _weighed(far: Images, near: Images, middle: Images, after: Images, beyond: Images) -> Images:
+    """Return these weighed by 1 4 6 4 1; in place, since memory is what takes the time."""
+    total, sides, centre = near + after, far + beyond, 6 * middle
+    total *= 4
+    total += sides
+    total += centre
+    total /= 16
+    return total
 
 
 _MEMBER = np.repeat(np.eye(BLOCKS, dtype=np.float32), SIDE // BLOCKS, axis=0)  # [SIDE, BLOCKS]

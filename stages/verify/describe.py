@@ -54,8 +54,9 @@ def describe(grey: NDArray[np.uint8]) -> Described | None:
     found = _distinct([head, rim, *others])
     thumbs = np.stack([_thumb(work, box) for box in found])
     views, descriptors = np.zeros((VIEWS, SIDE, SIDE), np.int8), np.zeros((VIEWS, CELLS * CELLS), np.int8)
-    views[: len(found)], descriptors[: len(found)] = normalised(thumbs), descriptor(thumbs)
-    return Described(views, descriptors, descriptor(framed(thumbs[0]))) if descriptors.any() else None
+    all_described = descriptor(np.concatenate([thumbs, framed(thumbs[0])]))  # in one call, which is faster than two
+    views[: len(found)], descriptors[: len(found)] = normalised(thumbs), all_described[: len(found)]
+    return Described(views, descriptors, all_described[len(found) :]) if descriptors.any() else None
 
 
 def _frames_of(work: Image.Image) -> tuple[Box | None, Box | None]:
@@ -208,7 +209,9 @@ def descriptor(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
     dot product divided by UNIT squared is the cosine. Nothing but zeros where there is no contrast.
     """
     ratio = SIDE // CELLS
-    cells = thumbs.reshape(-1, CELLS, ratio, CELLS, ratio).sum(axis=(2, 4), dtype=np.int32)
+    levels, cells = thumbs.astype(np.int32), np.zeros((len(thumbs), CELLS, CELLS), np.int32)
+    for y, x in np.ndindex(ratio, ratio):  # faster than sums along short axes
+        cells += levels[:, y::ratio, x::ratio]
     mean, deviation = local_moments(cells, 2)
     scores = np.clip((cells - mean) / (deviation + FAINT * ratio * ratio), -2.5, 2.5).reshape(len(thumbs), -1)
     whole = np.rint(scores * 1000).astype(np.int64)  # integers: their sum is the same in any order
