@@ -15,9 +15,16 @@ from reliability import Reliability
 
 import stages  # noqa: F401
 from stages.dialect import parse, written
+from stages.shell.pipeline import expanded
 
 ROOT = Path(__file__).parent.parent
-STAGES = list(parse((ROOT / "dvc.yaml").read_text())["stages"])
+PARAMS = {key: value for key, value in parse((ROOT / "params.yaml").read_text()).items() if key != "root"}
+# {stage: what dvc.yaml declares of it, `${root}` as it stands there}; the default study has one fold, so `train` is one
+DECLARED = {
+    stage.partition("@")[0]: entry
+    for stage, entry in expanded(parse((ROOT / "dvc.yaml").read_text())["stages"], PARAMS).items()
+}
+STAGES = list(DECLARED)
 
 # Small enough for a stage to take a few seconds; every other key as the default study has it.
 TINY = {

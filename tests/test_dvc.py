@@ -52,7 +52,7 @@ def test_log_of_a_stage_names_its_outputs_with_the_hashes_of_the_lock_file(clone
 
 def test_exp_run_with_another_lr_trains_and_evaluates_only_and_comes_back_from_the_run_cache(clone: Path):
     first = sh(clone, "dvc", "exp", "run", "-S", "lr=1e-5")
-    assert "Running stage 'train'" in first and "Running stage 'evaluate'" in first
+    assert "Running stage 'train@0'" in first and "Running stage 'evaluate'" in first
     for stage in ("fetch", "verify", "prepare", "backbone"):
         assert f"Running stage '{stage}'" not in first
     changed = read_figures(clone / "metrics/scores.csv")

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import copy_repository
+from conftest import DECLARED, ROOT, copy_repository
 
 import stages  # noqa: F401
 from commands.versions import packages, text
 from stages.dialect import parse, written
 from stages.shell.provenance import locked
 
-ROOT = Path(__file__).parent.parent
-DECLARED = parse((ROOT / "dvc.yaml").read_text())["stages"]
 PAGE = ROOT / "docs/what-reruns.md"
 KEYS = list(dict.fromkeys(key for stage in DECLARED.values() for key in stage["params"] if isinstance(key, str)))
 LOCKED = locked(ROOT / "requirements.lock")
@@ -89,14 +87,16 @@ def runs_again(folder: Path, what: str) -> list[str]:
             key for each in changed for file in ("params.yaml", "versions.yaml") for key in each.get(file, {})
         }
         if {what, f"./{what}"} & named:
-            found.append(stage.rpartition(":")[2])
+            found.append(stage.rpartition(":")[2].partition("@")[0])
     return [stage for stage in DECLARED if stage in found]
 
 
 def with_param(folder: Path, key: str) -> list[str]:
     path = folder / "params.yaml"
     before = path.read_text()
-    path.write_text(written(parse(before) | {key: "another value"}))
+    values = parse(before)
+    other = values[key] | {"another": "value"} if isinstance(values[key], dict) else "another value"
+    path.write_text(written(values | {key: other}))  # what is below stays: `foreach` reads split.folds
     try:
         return runs_again(folder, key)
     finally:

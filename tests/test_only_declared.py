@@ -9,18 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, STAGES
+from conftest import DECLARED, ROOT, STAGES
 
 from stages.dialect import parse, written
-
-PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]
 
 # Run as `python -m` would; then name every file of ours that was loaded, also those imported inside functions.
 RUN_AND_TELL = """
 import runpy, sys
-runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+stage, told = sys.argv[1:]
+del sys.argv[1:]
+runpy.run_module(stage, run_name="__main__", alter_sys=True)
 ours = [m for name, m in sys.modules.items() if name.partition(".")[0] in ("stages", "commands")]
-open(sys.argv[2], "w").write("\\n".join(m.__file__ for m in ours if getattr(m, "__file__", None)))
+open(told, "w").write("\\n".join(m.__file__ for m in ours if getattr(m, "__file__", None)))
 """
 
 
@@ -37,19 +37,19 @@ def only_declared(stage: str, study: Path, folder: Path) -> tuple[Path, Path]:
     """Copy what `stage` declares and the shell, and no other; return the folders of code and study."""
     code, bare = folder / "code", folder / "study"
     copy(ROOT / "stages/shell", code / "stages/shell")  # the one exception: it changes no bit
-    for dep in PIPELINE[stage]["deps"]:
+    for dep in DECLARED[stage]["deps"]:
         ours = dep.removeprefix("${root}/")
         copy(*((ROOT / ours, code / ours) if ours != dep else (study / dep, bare / dep)))
     values = parse((study / "params.yaml").read_text())
     bare.mkdir(exist_ok=True)
-    declared = {key: values[key] for key in PIPELINE[stage]["params"] if isinstance(key, str)}
-    (bare / "params.yaml").write_text(written(declared))
+    params = {key: values[key] for key in DECLARED[stage]["params"] if isinstance(key, str)}
+    (bare / "params.yaml").write_text(written(params))
     return code, bare
 
 
 def outputs(stage: str, study: Path) -> dict[str, bytes]:
     """Return the bytes of every file below the outputs that `stage` declares."""
-    entry = PIPELINE[stage]
+    entry = DECLARED[stage]
     named = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
     tops = [study / (out if isinstance(out, str) else next(iter(out))) for out in named]
     files = [file for top in tops for file in ([top] if top.is_file() else top.rglob("*")) if file.is_file()]

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import DECLARED, ROOT, STAGES
 from packaging.specifiers import SpecifierSet
 
 from commands import behind
@@ -19,15 +20,13 @@ from stages.dialect import parse
 from stages.params import KEYS, load
 from stages.shell.provenance import locked
 
-ROOT = Path(__file__).parent.parent
-STAGES = parse((ROOT / "dvc.yaml").read_text())["stages"]
 SHELL = "stages/shell/"  # all that a stage may import undeclared: it changes no bit (docs/design.md)
 STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/dvc.yaml"))]
 
 
 def keys(stage: str) -> list[str]:
     """Return the keys of params.yaml that a stage declares."""
-    return [key for key in STAGES[stage]["params"] if isinstance(key, str)]
+    return [key for key in DECLARED[stage]["params"] if isinstance(key, str)]
 
 
 def schema(stage: str):
@@ -82,7 +81,7 @@ def imported(stage: str) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_dvc_yaml_declares_the_code_that_a_stage_imports_and_no_other(stage):
-    deps = [dep.removeprefix("${root}/") for dep in STAGES[stage]["deps"] if dep.startswith("${root}/stages")]
+    deps = [dep.removeprefix("${root}/") for dep in DECLARED[stage]["deps"] if dep.startswith("${root}/stages")]
     used = {path for path in imported(stage) if not path.startswith(SHELL)}
     covered = {path for path in used if any(path == dep or path.startswith(f"{dep}/") for dep in deps)}
     assert used == covered, "imported, but no dep: a hidden input"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, STAGES, run_stage
-from test_only_declared import PIPELINE, outputs
+from conftest import DECLARED, ROOT, STAGES, run_stage
+from test_only_declared import outputs
 
 from commands.versions import packages, text
 from stages.shell.provenance import locked
@@ -82,24 +82,24 @@ def test_a_stage_declares_the_packages_that_it_loads_and_makes_the_same_bits_wit
     brought = owners()
     files = [str(Path(line).resolve()) for line in (tmp_path / "loaded").read_text().splitlines()]
     loaded = {brought[file] for file in files if file in brought} - {"brainmri"}
-    assert sorted(loaded) == sorted(packages(PIPELINE[stage]))
+    assert sorted(loaded) == sorted(packages(DECLARED[stage]))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_names_each_package_once(stage: str):
-    assert len(packages(PIPELINE[stage])) == len(set(packages(PIPELINE[stage])))
+    assert len(packages(DECLARED[stage])) == len(set(packages(DECLARED[stage])))
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_versions_are_those_of_the_lock_and_no_other_package_is_named(study: Path):
-    named = sorted({name for stage in PIPELINE.values() for name in packages(stage)})
+    named = sorted({name for stage in DECLARED.values() for name in packages(stage)})
     assert (study / "versions.yaml").read_text() == text(named, LOCKED), "run `brainmri versions`"
     assert yaml.safe_load((study / "versions.yaml").read_text()) == {name: LOCKED[name] for name in named}
 
 
 @pytest.mark.parametrize("name", ["ruff", "pytest", "mypy", "dvc", "kagglehub", "tqdm", "pooch", "requests"])
 def test_tools_and_what_only_speaks_or_moves_bytes_are_no_dependency_of_any_stage(name: str):
-    assert name in LOCKED and all(name not in packages(stage) for stage in PIPELINE.values())
+    assert name in LOCKED and all(name not in packages(stage) for stage in DECLARED.values())
 
 
 def test_a_stage_refuses_versions_that_are_behind_the_lock(tiny_study: Path, tmp_path: Path):

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import DECLARED
 from faulting import differing, listing, refused, stage_here
 
-from stages.dialect import parse
-
-PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]
-DATA = [(name, dep) for name, entry in PIPELINE.items() for dep in entry["deps"] if not dep.startswith("${root}/")]
+DATA = [(name, dep) for name, entry in DECLARED.items() for dep in entry["deps"] if not dep.startswith("${root}/")]
 
 
 def gone(path: Path) -> None:
