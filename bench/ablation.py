@@ -3,11 +3,11 @@
     python bench/ablation.py --study studies/nickparvar [--size 48] [--images 1536] [--epochs 8] [--seeds 0 1]
                              [--only "the recipe" "half the augmentation"]
 
-The study must have been run up to `prepare`. Its training and validation images, resized to `--size` pixels, are
-divided anew for each seed: `--images` train, others that are no copies of those are scored, the same in every run of
-a seed. Test images are not read. Each run is written when it ends, and a run that is already in the file is not made
-again; a file that holds runs with another recipe, of other sizes or on another CPU is left alone. Writes
-bench/results/ablation.json.
+The study must have been run up to `prepare`. Its training and validation images, of a cross-validation those of the
+first fold, resized to `--size` pixels, are divided anew for each seed: `--images` train, others that are no copies of
+those are scored, the same in every run of a seed. Test images are not read. Each run is written when it ends, and a run
+that is already in the file is not made again; a file that holds runs with another recipe, of other sizes or on another
+CPU is left alone. Writes bench/results/ablation.json.
 """
 
 from __future__ import annotations
@@ -138,21 +138,27 @@ def differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return [f"{key} = {there.get(key)}, not {here.get(key)}" for key in keys if there.get(key) != here.get(key)]
 
 
+def folder(study: Path) -> Path:
+    """Return where the prepared images lie, of a cross-validation those of its first fold."""
+    folds = parse((study / "params.yaml").read_text())["split"]["folds"]
+    return study / f"data/prepared{folds['0']}"
+
+
 def arrays(study: Path) -> tuple[Images, Images]:
-    """Return the study's training and validation images."""
-    index = pd.read_csv(study / "data/prepared/index.csv", keep_default_na=False, dtype={"label": str})
+    """Return the study's training and validation images, of a cross-validation those of its first fold."""
+    index = pd.read_csv(folder(study) / "index.csv", keep_default_na=False, dtype={"label": str})
     classes = parse((study / "params.yaml").read_text())["classes"]
     found = []
     for name in ("train", "val"):
         labels = index.loc[index["array"] == name, "label"].map(classes.index)
-        found.append(Images(np.load(study / f"data/prepared/{name}.npy"), np.array(labels, np.int64)))
+        found.append(Images(np.load(folder(study) / f"{name}.npy"), np.array(labels, np.int64)))
     return found[0], found[1]
 
 
 def pictures(study: Path, size: int) -> tuple[Images, np.ndarray]:
     """Return all that `arrays` does in one, at `size` pixels a side, and each image's group of copies."""
     both = arrays(study)
-    index = pd.read_csv(study / "data/prepared/index.csv")
+    index = pd.read_csv(folder(study) / "index.csv")
     groups = np.concatenate([index.loc[index["array"] == name, "group"] for name in ("train", "val")])
     whole = [Image.fromarray(one) for part in both for one in part.images]
     small = np.stack([np.asarray(one.resize((size, size), Image.Resampling.BILINEAR)) for one in whole])

@@ -66,8 +66,11 @@ def recipe(args: argparse.Namespace) -> dict[str, Any]:
     name = "params.yaml" if args.source == "phantom" else "studies/nickparvar/params.yaml"
     values: dict[str, Any] = parse((ROOT / name).read_text())
     change(values, root=str(ROOT), device=args.device, precision=args.precision, image_size=args.size)
+    change(values, **{"split.folds": {"0": ""}, "split.networks": "model.safetensors"})  # each run trains one network
     change(values, epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, **{"train.size_schedule": []})
     change(values, **{key: parse(value) for key, _, value in (each.partition("=") for each in args.set)})
+    if len(values["split"]["folds"]) > 1:
+        raise InputError("--set split.folds: each run trains one network, with its own seed; leave it out")
     return values
 
 

@@ -31,7 +31,7 @@ from stages.backbone.inference import logits  # noqa: E402
 from stages.evaluate.predictor import predictor  # noqa: E402
 from stages.evaluate.schema import Params  # noqa: E402
 from stages.files import write_json  # noqa: E402
-from stages.params import parse, written  # noqa: E402
+from stages.dialect import parse, written  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:

@@ -22,9 +22,10 @@ import stages  # noqa: F401, I001  it pins the instruction set before torch is l
 import numpy as np
 import torch
 
-from stages import params, provenance, runtime
+from stages import params, runtime
 from stages.backbone import network
 from stages.files import write_json
+from stages.shell import provenance
 from stages.train import order
 from stages.train.checkpoint import Nowhere, Store, stored
 from stages.train.loop import Images, Trainer

@@ -10,7 +10,19 @@ import traceback
 
 from stages.shell.errors import InputError
 
-COMMANDS = ["show", "predict", "serve", "compare", "replay", "adopt", "record", "new_study", "versions", "readme"]
+COMMANDS = [
+    "show",
+    "predict",
+    "serve",
+    "export",
+    "compare",
+    "replay",
+    "adopt",
+    "record",
+    "new_study",
+    "versions",
+    "readme",
+]
 
 
 def main(argv: list[str] | None = None) -> int:

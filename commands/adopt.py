@@ -1,8 +1,8 @@
 """`brainmri adopt`: bring dvc.lock up to date without training, where only code or versions changed and no bit did.
 
-In a clone, every stage but train runs again and K stretches of training do. Where every hash is as committed, dvc.lock
-and metrics/provenance.json are written, which says what was adopted. Exit status: 0 if adopted, or nothing is behind; 1
-if something differs; 2 if it cannot be adopted. With 1 and 2 nothing is written.
+In a clone, every stage but train runs again and K stretches of training do, drawn over all folds. Where every hash is
+as committed, dvc.lock and metrics/provenance.json are written, which says what was adopted. Exit status: 0 if adopted,
+or nothing is behind; 1 if something differs; 2 if it cannot be adopted. With 1 and 2 nothing is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from commands import cause, reading, record, spot, stored
+from commands import cause, locked, low_bits, reading, record, spot, stored
 from commands.clone import checkout, lock_of, needed, nobodys_settings, repro, status, study_in
 from commands.ending import unwind_when_ended
 from commands.outputs import compare
@@ -22,9 +22,6 @@ from commands.scratch import scratch
 from stages.files import atomic_write, write_json
 from stages.shell import provenance
 from stages.shell.errors import InputError
-
-TRAIN = "train"
-OUTS = ("models/model.safetensors", "models/curves", "models/trail")  # of train, those that Git does not have
 
 
 class Differs(Exception):
@@ -50,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         clone = folder / "clone"
         checkout(root, head, clone)
         changed = behind(study_in(clone, name))
-        if TRAIN not in changed:
+        if not any(stage in changed for stage in locked.trainings(lock_of(clone / name))):
             print("nothing to adopt: training is not behind; `dvc repro` runs whatever else is")
             return 0
         try:
@@ -60,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             return 1
         if _clean_head(root, name) != head:
             raise InputError("a commit was made meanwhile: run it again")
-        write(root, clone, name, {"changed": changed[TRAIN]} | proof)
+        write(root, clone, name, changed, proof)
     print("adopted: commit dvc.lock and metrics/provenance.json")
     return 0
 
@@ -75,7 +72,8 @@ def behind(study: Path) -> dict[str, list[str]]:
     """
     lock = lock_of(study)
     changed = cause.changed_code(status(study))
-    outs = spot.outputs(lock)
+    outs = locked.outputs(lock)
+    spot.trainings(lock)
     other = [
         f"{what} of {stage}"
         for stage, each in changed.items()
@@ -89,8 +87,10 @@ def behind(study: Path) -> dict[str, list[str]]:
     return changed
 
 
-def proven(root: Path, clone: Path, name: str, count: int, seed: int | None) -> dict[str, Any]:
+def proven(root: Path, clone: Path, name: str, count: int, seed: int | None) -> dict[str, dict[str, Any]]:
     """Run all that is cheap and stretches of training, and leave the clone's dvc.lock up to date; what proves it.
+
+    For each training: a fold of which no stretch was drawn stands on those of the others, whose code is the same.
 
     Raises
     ------
@@ -101,19 +101,32 @@ def proven(root: Path, clone: Path, name: str, count: int, seed: int | None) -> 
     if versions := provenance.other_versions(clone / "requirements.lock"):
         raise InputError(f"{next(iter(versions))} is not as in requirements.lock: install what that names (`make env`)")
     lock = lock_of(study)
-    first = [stage for stage in needed(lock, [TRAIN]) if stage != TRAIN]
+    trained = spot.trainings(lock)
+    first = [stage for stage in needed(lock, list(trained)) if stage not in trained]
     _same(study, lock, first, alone=False)
-    stored.place(root, name, [out for out in lock[TRAIN]["outs"] if out["path"] in OUTS], clone)
-    result = spot.checked(clone, name, count, seed, sys.stdout)
+    if differing := spot.changes({stage: spot.other_inputs(study, lock, stage) for stage in trained}):
+        raise InputError(f"{differing[0]}: only code and versions can be adopted: run `dvc repro`")
+    outs = [out for stage in trained for out in lock[stage]["outs"] if out["path"].startswith("models/")]
+    stored.place(root, name, outs, clone)  # the trails lie in Git
+    result = spot.checked(clone, name, list(trained.values()), count, seed, sys.stdout)
     if not spot.holds(result):
         raise Differs("\n".join(spot.said(result | {"changed_code": []})))
-    _commit(study, TRAIN)
-    _same(study, lock, [stage for stage in lock if stage not in (*first, TRAIN)], alone=True)
+    for stage in trained:
+        _commit(study, stage)
+    _same(study, lock, [stage for stage in lock if stage not in (*first, *trained)], alone=True)
+    shown = {stage: [each for each in result["stretches"] if _of(each, fold)] for stage, fold in trained.items()}
     return {
-        "stretches": [[stretch["begin"], stretch["end"]] for stretch in result["stretches"]],
-        "seed": result["seed"],
-        "cpu": provenance.cpu(),
+        stage: {
+            "stretches": [[stretch["begin"], stretch["end"]] for stretch in each],
+            "seed": result["seed"],
+            "cpu": provenance.cpu(),
+        }
+        for stage, each in shown.items()
     }
+
+
+def _of(stretch: dict[str, Any], fold: str) -> bool:
+    return str(stretch.get("fold", "")) == locked.fold(fold)
 
 
 def _same(study: Path, lock: dict[str, Any], stages: list[str], alone: bool) -> None:
@@ -137,16 +150,26 @@ def _commit(study: Path, stage: str) -> None:
         raise InputError(f"DVC cannot take the outputs of {stage}: {' '.join(done.stderr.split())}")
 
 
-def write(root: Path, clone: Path, name: str, proof: dict[str, Any]) -> None:
+def write(root: Path, clone: Path, name: str, changed: dict[str, list[str]], proof: dict[str, dict[str, Any]]) -> None:
     """Write provenance first: where the lock file is not written any more, it counts for nothing (`record.adopted`)."""
-    lock = (clone / name / "dvc.lock").read_bytes()
-    entry = reading.stages(lock, "dvc.lock")[TRAIN]
-    weights = next(out["md5"] for out in entry["outs"] if out["path"] == OUTS[0])
-    made = git(root, "log", "-1", "--format=%H", f"-S{weights}", "--", f"{name}/dvc.lock")
-    adopted = {TRAIN: {"from": made, "code": record.code(entry, reading.stages(lock, "dvc.lock"))} | proof}
+    lock = lock_of(clone / name)
+    adopted = {
+        stage: {"from": _made_by(root, name, lock[stage]), "code": record.code(lock[stage], lock)}
+        | {"changed": changed[stage]}
+        | proof[stage]
+        for stage in proof
+        if stage in changed
+    }
     path = root / name / record.PROVENANCE
-    write_json(path, reading.read_json_if_there(path) | {"adopted": adopted})
-    atomic_write(root / name / record.LOCK, lock)
+    known = reading.read_json_if_there(path)
+    write_json(path, known | {"adopted": record.adopted(known, lock) | adopted})
+    atomic_write(root / name / record.LOCK, (clone / name / "dvc.lock").read_bytes())
+
+
+def _made_by(root: Path, name: str, entry: dict[str, Any]) -> str:
+    """Return the commit whose run made a training's weights."""
+    weights = next(out["md5"] for out in entry["outs"] if low_bits.weights(out["path"]))
+    return git(root, "log", "-1", "--format=%H", f"-S{weights}", "--", f"{name}/dvc.lock")
 
 
 def _clean_head(root: Path, name: str) -> str:

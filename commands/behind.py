@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from commands import reading
+from commands import locked, reading
 from commands.repository import git
 from stages import params
 from stages.shell.errors import InputError
+from stages.shell.pipeline import expanded
 from stages.shell.provenance import dvc_hash
 
 DIGITS = 10  # of a commit's name, whatever Git is set up to show
@@ -20,18 +21,19 @@ def changed(study: Path) -> list[str]:
 
     Of the data it says nothing: that is what the lock's hashes are for.
     """
-    lock = reading.stages((study / "dvc.lock").read_bytes(), str(study / "dvc.lock"))
+    lock = locked.stages(study)
     values = params.read(study / "params.yaml")
-    declared = reading.stages((study / "dvc.yaml").read_bytes(), str(study / "dvc.yaml"))
-    found = {what for name, entry in declared.items() for what in _changed(study, entry, lock.get(name, {}), values)}
-    return sorted(found | {f"stage {name}" for name in lock.keys() - declared.keys()})
+    declared = expanded(reading.stages((study / "dvc.yaml").read_bytes(), str(study / "dvc.yaml")), values)
+    never = [f"dvc.yaml: stage {name}" for name in declared if name not in lock]
+    ran = declared.keys() & lock.keys()
+    return never + sorted({what for name in ran for what in _changed(study, declared[name], lock[name], values)})
 
 
 def _changed(study: Path, entry: dict[str, Any], had: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
     root = str(values["root"])
-    if entry["cmd"].replace("${root}", root) != had.get("cmd"):
+    if entry["cmd"] != had.get("cmd"):
         yield "dvc.yaml: cmd"
-    deps = {dep.replace("${root}", root) for dep in entry["deps"]}
+    deps = set(entry["deps"])
     hashes = {dep["path"]: dep["md5"] for dep in had.get("deps", [])}
     yield from deps ^ hashes.keys()
     for path in deps & hashes.keys():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from commands import reading
+from commands import locked, reading
 
 COMPARED = ("cpu", "isa", "pins", "python", "gpu")  # of an environment, beside the packages
 
@@ -63,7 +63,7 @@ def settings_changes(study: Path, stage: str) -> list[str]:
     """Return which of device, precision and threads `stage` had otherwise when provenance.json was written."""
     then = recorded(study)
     before = then.get("settings", {}) if stage in then.get("outputs", {}) else {}
-    lock = reading.stages((study / "dvc.lock").read_bytes(), "the commit's dvc.lock") if before else {}
+    lock = locked.stages(study, "the commit's dvc.lock") if before else {}
     now = lock.get(stage, {}).get("params", {}).get("params.yaml", {})
     return [f"{key}: {before[key]} -> {now[key]}" for key in before if key in now and now[key] != before[key]]
 

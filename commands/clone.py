@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commands import reading
+from commands import locked
 from commands.repository import commit, git
 from commands.scratch import scratch
 from stages.shell.errors import InputError
@@ -111,16 +111,15 @@ def study_in(clone: Path, name: str) -> Path:
 
 def needed(lock: dict[str, Any], stages: list[str]) -> dict[str, Any]:
     """Return the entries of `stages` and of all stages whose outputs they need, in the lock file's order."""
-    makers = {out["path"]: stage for stage, entry in lock.items() for out in entry.get("outs", [])}
     found, waiting = set(), list(stages)
     while waiting:
         stage = waiting.pop()
         if stage in lock and stage not in found:
             found.add(stage)
-            waiting += [makers[dep["path"]] for dep in lock[stage].get("deps", []) if dep["path"] in makers]
+            waiting += [maker for dep in lock[stage].get("deps", []) for maker in locked.makers(lock, dep["path"])]
     return {stage: entry for stage, entry in lock.items() if stage in found}
 
 
 def lock_of(study: Path) -> dict[str, Any]:
-    """Return the stages that the study's dvc.lock has."""
-    return reading.stages((study / "dvc.lock").read_bytes(), "the commit's dvc.lock")
+    """Return the stages that the study's dvc.lock has, of those that its dvc.yaml has."""
+    return locked.stages(study, "the commit's dvc.lock")

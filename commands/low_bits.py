@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,21 +12,25 @@ from stages.shell.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = "models/model.safetensors"
 TOLERANCE = 1e-3  # of a tensor's root mean square: far above rounding, far below what one more epoch changes
 
 
-def difference(own: Path, study: Path, committed: str) -> float | None:
-    """Return how far the weights in `study` are from those of hash `committed` in the DVC cache of the study `own`.
+def weights(path: str) -> bool:
+    """Say whether an output is a network's weights: of one alone, or of a fold."""
+    return re.fullmatch(r"models(/folds/\d+)?/model\.safetensors", path) is not None
 
-    The largest difference of two weights, as a share of their tensor's root mean square. None where the cache does not
-    have the committed weights, or the two are not weights of one network.
+
+def difference(own: Path, study: Path, path: str, committed: str) -> float | None:
+    """Return how far the weights at `path` in `study` are from those of hash `committed` in the cache of `own`.
+
+    The largest difference of two weights, as a share of their tensor's root mean square. None where the cache, of the
+    study in the folder `own`, does not have the committed weights, or the two are not weights of one network.
     """
     from stages.backbone.network import read_tensors  # torch takes seconds to load
 
     try:
         before, _ = read_tensors(cached(own, committed))
-        after, _ = read_tensors(study / WEIGHTS)
+        after, _ = read_tensors(study / path)
     except InputError:
         return None
     if {name: tensor.shape for name, tensor in before.items()} != {name: t.shape for name, t in after.items()}:

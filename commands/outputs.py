@@ -103,7 +103,8 @@ def table(result: dict[str, Any], outputs: list[Output]) -> str:
         lines.append(f"the first stage whose output differs: {first.stage} ({first.path})")
         lines.append(f"the likely cause: {result['cause']}")
     if parted := result.get("trainings_part_at"):
-        lines.append(f"the first step of the trail that differs: {parted['step']} ({', '.join(parted['differs'])})")
+        of = f"fold {parted['fold']}'s" if "fold" in parted else "the"
+        lines.append(f"the first step of {of} trail that differs: {parted['step']} ({', '.join(parted['differs'])})")
     if (apart := result.get("weights_differ_by")) is not None:
         kind = "low bits alone" if apart <= low_bits.TOLERANCE else "more than low bits"
         lines.append(f"the weights differ by at most {apart:.1e} of their tensor's root mean square: {kind}")

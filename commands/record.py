@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from commands import reading
+from commands import locked, reading
 from stages.files import write_json
 from stages.shell.errors import InputError
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the file for the study in whose folder one stands."""
     if not LOCK.is_file():
         raise InputError(f"no {LOCK} in {Path.cwd().name}/: stand in a study's folder and run `dvc repro` first")
-    lock = reading.stages(LOCK.read_bytes(), str(LOCK))
+    lock = locked.stages(Path(), str(LOCK))
     known = reading.read_json_if_there(PROVENANCE)
     outputs = {stage: {out["path"]: out["md5"] for out in entry.get("outs", [])} for stage, entry in lock.items()}
     described = {stage for entry in known.get("environments", []) for stage in entry["stages"]}
@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     if known.get("outputs") == outputs and described == set(outputs) and known.get("adopted", {}) == still:
         return 0
     # `dvc repro fetch` alone, or a run that failed half-way, leaves a lock without this stage
-    settings = lock.get("train", {}).get("params", {}).get("params.yaml", {})
+    trained = next(iter(locked.trainings(lock)), "")
+    settings = lock.get(trained, {}).get("params", {}).get("params.yaml", {})
     write_json(
         PROVENANCE,
         {
@@ -62,8 +63,7 @@ def adopted(known: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
 
 def code(entry: dict[str, Any], lock: dict[str, Any]) -> dict[str, str]:
     """Return {path: hash} of what a stage depends on that no stage makes."""
-    made = {out["path"] for each in lock.values() for out in each.get("outs", [])}
-    return {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if dep["path"] not in made}
+    return {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if not locked.makers(lock, dep["path"])}
 
 
 def logs(outputs: Hashes) -> dict[str, dict[str, Any]]:

@@ -13,11 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from commands import cause, low_bits, spot
+from commands import cause, locked, low_bits, spot
 from commands.clone import checkout, lock_of, needed, repro, status, study_in
 from commands.ending import unwind_when_ended
 from commands.outputs import Output, compare, first_differing, scores, table, verdict
 from commands.repository import find_root, git, here
+from commands.retrain import Rows
 from commands.scratch import scratch
 from stages.shell import provenance
 from stages.shell.errors import InputError
@@ -53,9 +54,10 @@ def run(args: argparse.Namespace) -> int:
         if args.spot:
             return _spot(root, clone, args, {"rev": rev, "study": name})
         result, outputs = replayed(clone, name, args.stages, sys.stderr if args.json else sys.stdout)
-        differing = next((o for o in outputs if o.path == low_bits.WEIGHTS and o.now and not o.same), None)
-        if differing and (found := low_bits.difference(root / name, clone / name, differing.committed)) is not None:
-            result["weights_differ_by"] = found
+        differing = [o for o in outputs if low_bits.weights(o.path) and o.committed and o.now and not o.same]
+        apart = [low_bits.difference(root / name, clone / name, o.path, o.committed) for o in differing]
+        if known := [each for each in apart if each is not None]:
+            result["weights_differ_by"] = max(known)
         result = {"rev": rev, "study": name} | result
     print(json.dumps(result, indent=2) if args.json else table(result, outputs))
     return exit_status(result, outputs)
@@ -84,12 +86,13 @@ def replayed(clone: Path, name: str, stages: list[str] | None, console: Any) -> 
     study = study_in(clone, name)
     lock = lock_of(study)
     cause.recorded(study)  # where it is damaged, that is said now and not after the run
-    if unknown := sorted(set(stages or []) - set(lock)):
+    asked = [stage for stage in lock if {stage, stage.partition("@")[0]} & set(stages or lock)]
+    if unknown := sorted(set(stages or []) - {name for stage in lock for name in (stage, stage.partition("@")[0])}):
         raise InputError(f"--stages {unknown[0]}: no such stage; expected some of {', '.join(lock)}")
-    committed = needed(lock, stages or list(lock))
+    committed = needed(lock, asked)
     before = scores(study, {output.path for output in compare(committed, {})})
     changed = {s: what for s, what in cause.changed_code(status(study)).items() if s in committed or not stages}
-    trail = spot.trail_of(study)
+    trails = {stage: (fold, spot.trail_of(study, fold)) for stage, fold in locked.trainings(committed).items()}
     ran = repro(study, stages or [], console)
     # of a stage that did not finish, dvc.lock still has the committed hashes
     now = {stage: entry for stage, entry in needed(lock_of(study), list(committed)).items() if stage in ran.finished}
@@ -109,9 +112,15 @@ def replayed(clone: Path, name: str, stages: list[str] | None, console: Any) -> 
         "committed": before,
         "now": scores(study, {output.path for output in outputs if output.now}),
     }
-    if parted := spot.parting(trail, spot.trail_of(study) if "train" in ran.finished else trail):
+    if parted := next(filter(None, (_parting(study, *trails[s]) for s in trails if s in ran.finished)), None):
         result["trainings_part_at"] = parted
     if first := first_differing(outputs):
         environment = cause.environment_changes(study, first.stage)
         result["cause"] = cause.cause(first.stage, changed, versions, environment)
     return result, outputs
+
+
+def _parting(study: Path, fold: str, before: Rows) -> dict[str, Any] | None:
+    """Return where a training parts from the committed one, and of which fold, where there are several."""
+    parted = spot.parting(before, spot.trail_of(study, fold))
+    return parted and (parted | ({"fold": locked.fold(fold)} if fold else {}))

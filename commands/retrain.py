@@ -1,7 +1,8 @@
-"""Hold a study's trail against the files that belong to it, and train stretches of it again.
+"""Hold a study's trails against the files that belong to them, and train stretches of them again.
 
 `commands.spot` runs this file by its path in the study's folder of a clone, on the clone's `stages`: so it imports
-nothing else of ours. Argument: {start: [steps at which stretches end]} as JSON. It prints one JSON object a line.
+nothing else of ours. Argument: {folder of a fold: {start: [steps at which stretches end]}} as JSON; the folder is
+nothing where one network was trained alone. It prints one JSON object a line.
 """
 
 from __future__ import annotations
@@ -11,18 +12,38 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages import params, runtime
 from stages.shell.errors import InputError
 from stages.train import trail
 
-TRAIL, STORED, WEIGHTS = Path("plots/trail.csv"), Path("models/trail"), Path("models/model.safetensors")
 Rows = dict[int, dict[str, str]]
 
 
-def read_trail(path: Path = TRAIL) -> Rows:
+class Files(NamedTuple):
+    """Where a training's files lie in a study's folder."""
+
+    trail: Path
+    stored: Path
+    weights: Path
+
+
+def files(fold: str = "") -> Files:
+    """Return where the files of a fold lie, whose folder is `fold`, such as /folds/3.
+
+    Examples
+    --------
+    >>> [str(path) for path in files("/folds/3")]
+    ['plots/folds/3/trail.csv', 'models/trail/folds/3', 'models/folds/3/model.safetensors']
+    """
+    folders = (f"plots{fold}/trail.csv", f"models/trail{fold}", f"models{fold}/model.safetensors")
+    return Files(*map(Path, folders))
+
+
+def read_trail(path: Path) -> Rows:
     """Return {step: row} of a trail's table, or raise InputError."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -37,17 +58,17 @@ def read_trail(path: Path = TRAIL) -> Rows:
         raise InputError(f"{path} is no trail: expected a table that training wrote; take it from Git") from None
 
 
-def gaps(rows: Rows, steps: int, chosen: Any) -> Iterator[str]:
+def gaps(rows: Rows, steps: int, chosen: Any, fold: str = "") -> Iterator[str]:
     """Yield how the trail's rows are not those that a run with these parameters and `steps` an epoch writes."""
-    options, end = chosen.train, max(rows, default=-1)
+    options, end, path = chosen.train, max(rows, default=-1), files(fold).trail
     whole = chosen.epochs * steps
     if end < 0 or end % steps or end > whole or (end != whole and not options.patience):
-        yield f"{TRAIL} ends at step {end}: expected {whole}, the end of {chosen.epochs} epochs of {steps} steps"
+        yield f"{path} ends at step {end}: expected {whole}, the end of {chosen.epochs} epochs of {steps} steps"
     elif list(rows) != [*range(0, end, options.trail_steps), end]:
-        yield f"{TRAIL} does not have the rows 0, {options.trail_steps}, {2 * options.trail_steps}, ... {end}"
+        yield f"{path} does not have the rows 0, {options.trail_steps}, {2 * options.trail_steps}, ... {end}"
 
 
-def false_files(rows: Rows, begun: Any, chosen: Any) -> Iterator[str]:
+def false_files(rows: Rows, begun: Any, chosen: Any, fold: str = "") -> Iterator[str]:
     """Yield how starting state, stored states and final weights are not those of the trail. Nothing is trained.
 
     `begun` is a trainer at the start of its run.
@@ -55,21 +76,21 @@ def false_files(rows: Rows, begun: Any, chosen: Any) -> Iterator[str]:
     from stages.backbone.network import read_tensors
     from stages.train import checkpoint
 
-    steps = begun.steps
+    steps, (path, kept, weights) = begun.steps, files(fold)
     if differing(rows[0], trail.hashes(begun.state()), trail.PARTS):
-        yield "the starting weights are not those of which the trail has the hash at step 0"
+        yield f"the starting weights are not those of which {path} has the hash at step 0"
     options, end = chosen.train, max(rows)
     wanted = trail.stored_at(end, chosen.epochs * steps, options.trail_steps, options.trail_checkpoints)
-    names, found = [checkpoint.stored_name(step) for step in wanted], sorted(path.name for path in STORED.iterdir())
+    names, found = [checkpoint.stored_name(step) for step in wanted], sorted(file.name for file in kept.iterdir())
     if names != found:
-        yield f"{STORED} has {', '.join(found) or 'nothing'}: expected {', '.join(names) or 'nothing'}"
+        yield f"{kept} has {', '.join(found) or 'nothing'}: expected {', '.join(names) or 'nothing'}"
         return
     for step, name in zip(wanted, names, strict=True):
-        state, progress = checkpoint.stored(STORED / name)
+        state, progress = checkpoint.stored(kept / name)
         if progress.epoch * steps + progress.step != step or differing(rows[step], trail.hashes(state), trail.PARTS):
-            yield f"{STORED}/{name} is not the state of which the trail has the hashes at step {step}"
-    if trail.digest(read_tensors(WEIGHTS)[0]) != trail.kept(rows[end]):
-        yield f"{WEIGHTS} are not the weights of which the trail has the hash at its end, step {end}"
+            yield f"{kept}/{name} is not the state of which the trail has the hashes at step {step}"
+    if trail.digest(read_tensors(weights)[0]) != trail.kept(rows[end]):
+        yield f"{weights} are not the weights of which the trail has the hash at its end, step {end}"
 
 
 def differing(row: dict[str, str], found: dict[str, str], columns: Any) -> list[str]:
@@ -96,29 +117,49 @@ def retrained(
                 break
 
 
+def begun(chosen: Any, fold: str) -> Any:
+    """Return a trainer at the start of a fold's run. Commits from before folds train one network, and take no fold."""
+    from stages.train import start
+
+    return (start.trainer(chosen, fold) if fold else start.trainer(chosen))[0]
+
+
+def faults(rows: Rows, chosen: Any, fold: str) -> list[str]:
+    """Return how a fold's trail and files do not belong together."""
+    trainer = begun(chosen, fold)
+    return list(gaps(rows, trainer.steps, chosen, fold)) or list(false_files(rows, trainer, chosen, fold))
+
+
+def checked(chosen: Any, asked: dict[str, dict[int, list[int]]]) -> Iterator[dict[str, Any]]:
+    """Yield {"fault": line} for files of any fold that do not belong together; where there are none, the stretches."""
+    rows = {fold: read_trail(files(fold).trail) for fold in asked}
+    found = [line for fold in asked for line in faults(rows[fold], chosen, fold)]
+    yield from ({"fault": line} for line in found)
+    for fold, chains in asked.items() if not found else ():
+        load = partial(stored, files(fold).stored)
+        yield from ({"fold": fold} | each for each in retrained(partial(begun, chosen, fold), load, rows[fold], chains))
+
+
+def stored(folder: Path, step: int) -> Any:
+    """Return the state that is stored of a step, as `Trainer.restore` takes it."""
+    from stages.train import checkpoint
+
+    return checkpoint.stored(folder / checkpoint.stored_name(step))
+
+
 def main() -> None:
-    """Print what is found: {"fault": line} each for files that do not belong together, else the stretches."""
-    from stages.train import checkpoint, start
+    """Print what `checked` finds."""
     from stages.train.schema import Params
 
-    chains = {int(begin): ends for begin, ends in json.loads(sys.argv[1]).items()}
+    asked = {
+        fold: {int(begin): ends for begin, ends in chains.items()} for fold, chains in json.loads(sys.argv[1]).items()
+    }
     report = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # where the trainer says how it gets on
-        chosen, rows = params.load(Params), read_trail()
+        chosen = params.load(Params)
         runtime.exact(chosen.threads, chosen.precision)
-        begun, _ = start.trainer(chosen)
-        faults = list(gaps(rows, begun.steps, chosen)) or list(false_files(rows, begun, chosen))
-        for line in faults:
-            print(json.dumps({"fault": line}), file=report, flush=True)
-        if not faults:
-            made = retrained(
-                lambda: start.trainer(chosen)[0],
-                lambda step: checkpoint.stored(STORED / checkpoint.stored_name(step)),
-                rows,
-                chains,
-            )
-            for found in made:
-                print(json.dumps(found), file=report, flush=True)
+        for found in checked(chosen, asked):
+            print(json.dumps(found), file=report, flush=True)
 
 
 if __name__ == "__main__":

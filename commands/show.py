@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from commands import behind, reading, record
+from commands import behind, locked, reading, record
 from stages import params
 from stages.evaluate.schema import Params
 from stages.evaluate.summary import summary
@@ -71,8 +71,9 @@ def _standing(study: Path) -> str:
 
 def _adopted() -> Iterator[str]:
     """Yield a line for each stage whose outputs were not made again by this code, but shown to be the same by it."""
-    lock = reading.stages(record.LOCK.read_bytes(), str(record.LOCK))
+    lock = locked.stages(Path(), str(record.LOCK))
     for stage, entry in record.adopted(reading.read_json_if_there(record.PROVENANCE), lock).items():
         stretches = ", ".join(f"{begin} to {end}" for begin, end in entry["stretches"])
+        equal = f"steps {stretches}" if stretches else "what other folds trained again of theirs"
         commit = entry["from"][: behind.DIGITS]
-        yield f"{stage}: adopted, not run again, from commit {commit}; equal with this code: steps {stretches}"
+        yield f"{stage}: adopted, not run again, from commit {commit}; equal with this code: {equal}"

@@ -1,4 +1,7 @@
-"""`brainmri replay --spot K`: hold a commit's trail against its files, and train K stretches of it again."""
+"""`brainmri replay --spot K`: hold a commit's trails against their files, and train K stretches of them again.
+
+One network has one trail; the networks of a cross-validation have one each, and stretches are drawn over all of them.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from commands import cause, stored
+from commands import cause, locked, stored
 from commands.clone import end, lock_of, nobodys_settings, status, study_in
-from commands.retrain import STORED, TRAIL, WEIGHTS, Rows, differing, read_trail
+from commands.retrain import Rows, differing, files, read_trail
 from commands.stretches import chains, chance_missed, draw
 from stages.shell.errors import InputError
+from stages.shell.provenance import dvc_hash
 from stages.train import trail
 
 CHILD = Path(__file__).with_name("retrain.py")
@@ -28,52 +32,115 @@ def add_arguments(parser: argparse.ArgumentParser, default: int | None) -> None:
 
 
 def replayed(root: Path, clone: Path, name: str, count: int, seed: int | None, console: Any) -> dict[str, Any]:
-    """Check the trail of a commit, given its clone; return what is to be said of it."""
+    """Check the trails of a commit, given its clone; return what is to be said of them."""
     study = study_in(clone, name)
     lock = lock_of(study)
-    made = outputs(lock)
-    changed = cause.changed_code(status(study)).get("train", [])
-    needed = [dep for dep in lock["train"]["deps"] if dep["path"] in made]
-    changed += [f"{dep['path']} is another now" for dep in needed if dep["md5"] != made[dep["path"]]["md5"]]
+    trained = trainings(lock)
+    found = cause.changed_code(status(study))
+    changed = changes({stage: [*found.get(stage, []), *_other_outputs(lock, stage)] for stage in trained})
     result: dict[str, Any] = {"changed_code": changed, "faults": [], "stretches": []}
     if not changed:
-        stored.place(root, name, [*needed, made[str(WEIGHTS)], made[str(STORED)]], clone)
-        result |= checked(clone, name, count, seed, console)
+        stored.place(root, name, needed(lock, trained), clone)
+        result["changed_code"] = changed = changes({stage: other_inputs(study, lock, stage) for stage in trained})
+    if not changed:
+        result |= checked(clone, name, list(trained.values()), count, seed, console)
     return result | {"same": not changed and holds(result)}
 
 
-def outputs(lock: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return {path: entry} of all outputs that a dvc.lock names; InputError where it names no trail."""
-    found = {out["path"]: out for entry in lock.values() for out in entry.get("outs", [])}
-    if not {str(TRAIL), str(STORED), str(WEIGHTS)} <= set(found):
-        raise InputError("the commit's training wrote no trail: nothing less than a whole replay can check it")
+def trainings(lock: locked.Lock) -> dict[str, str]:
+    """Return {stage: its fold's folder} of those that trained a network; InputError where one wrote no trail."""
+    found, made = locked.trainings(lock), locked.outputs(lock)
+    if not found or not {str(path) for fold in found.values() for path in files(fold)} <= made.keys():
+        raise InputError(
+            "the commit's training wrote no trail, or its dvc.lock has no training of its dvc.yaml: nothing less than "
+            "a whole replay can check it (of the commit that `brainmri show` names, where the study is behind)"
+        )
     return found
 
 
-def checked(clone: Path, name: str, count: int, seed: int | None, console: Any) -> dict[str, Any]:
-    """Hold the trail against its files, which lie in the clone, and train `count` stretches again."""
+def needed(lock: locked.Lock, trained: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the outputs that Git does not have of those that the trainings were given, and of those that they made."""
+    made = locked.outputs(lock)
+    found = [out for stage in trained for dep in locked.given(lock, stage) for out in locked.holding(lock, dep["path"])]
+    found += [made[str(path)] for fold in trained.values() for path in (files(fold).weights, files(fold).stored)]
+    return list({out["path"]: out for out in found}.values())
+
+
+def _other_outputs(lock: locked.Lock, stage: str) -> list[str]:
+    """Return what a training was given that is a whole output, and is another one in the lock file now."""
+    made = locked.outputs(lock)
+    given = [dep for dep in locked.given(lock, stage) if dep["path"] in made]
+    return [f"{dep['path']} is another now" for dep in given if dep["md5"] != made[dep["path"]]["md5"]]
+
+
+def other_inputs(study: Path, lock: locked.Lock, stage: str) -> list[str]:
+    """Return what a training was given, a fold's part of an output say, that is not what lies in the study's folder."""
+    given = locked.given(lock, stage)
+    return [f"{dep['path']} is another now" for dep in given if dvc_hash(study / dep["path"]) != dep["md5"]]
+
+
+def changes(found: dict[str, list[str]]) -> list[str]:
+    """Return what was changed, each once, and of which trainings, where it was not of all.
+
+    Examples
+    --------
+    >>> changes({"train@0": ["lr", "a"], "train@1": ["lr"]})
+    ['lr', 'a (train@0)']
+    """
+    whats = dict.fromkeys(what for each in found.values() for what in each)
+    of = {what: [stage for stage, each in found.items() if what in each] for what in whats}
+    return [what if len(stages) == len(found) else f"{what} ({', '.join(stages)})" for what, stages in of.items()]
+
+
+def checked(clone: Path, name: str, folds: list[str], count: int, seed: int | None, console: Any) -> dict[str, Any]:
+    """Hold the trails of folds against their files, which lie in the clone, and train `count` stretches again in all.
+
+    `folds` has their folders. What is found names the fold where there are several.
+    """
     study, seed = clone / name, secrets.randbelow(2**31) if seed is None else seed
-    steps = sorted(read_trail(study / TRAIL))
-    starts = [0, *sorted(int(path.stem) for path in (study / STORED).glob("*.safetensors") if path.stem.isdecimal())]
-    behind = chains(steps, starts)
-    drawn = draw([len(ends) for ends in behind], count, seed)
-    chosen = {start: ends[:some] for start, ends, some in zip(starts, behind, drawn, strict=True) if some}
-    found = []
-    for each in _run(clone, study, chosen):
-        found.append(each)
-        if "differs" in each:
-            console.write(f"step {each['begin']} to {each['end']}: {'DIFFERS' if each['differs'] else 'same'}\n")
-            console.flush()
+    steps = {fold: sorted(read_trail(study / files(fold).trail)) for fold in folds}
+    starts = {fold: _starts(study / files(fold).stored) for fold in folds}
+    behind = [
+        (fold, start, ends)
+        for fold in folds
+        for start, ends in zip(starts[fold], chains(steps[fold], starts[fold]), strict=True)
+    ]
+    drawn = draw([len(ends) for *_, ends in behind], count, seed)
+    asked: dict[str, dict[int, list[int]]] = {fold: {} for fold in folds}
+    for (fold, start, ends), some in zip(behind, drawn, strict=True):
+        asked[fold] |= {start: ends[:some]} if some else {}
+    found = [_told(each, console) for each in _run(clone, study, asked)]
+    of_one = {locked.fold(fold): starts[fold] for fold in folds}
     return {
         "faults": [each["fault"] for each in found if "fault" in each],
         "stretches": [each for each in found if "differs" in each],
         "seed": seed,
         "drawn": sum(drawn),
-        "all_stretches": len(steps) - 1,
-        "all_steps": steps[-1],
-        "starts": starts,
-        "chance_missed": chance_missed(len(starts), 1, sum(drawn)),
+        "all_stretches": sum(len(each) - 1 for each in steps.values()),
+        "all_steps": sum(each[-1] for each in steps.values()),
+        "starts": of_one.get("", of_one),
+        "chance_missed": chance_missed(len(behind), 1, sum(drawn)),
     }
+
+
+def _starts(folder: Path) -> list[int]:
+    return [0, *sorted(int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal())]
+
+
+def _told(found: dict[str, Any], console: Any) -> dict[str, Any]:
+    """Print a stretch, and return it with its fold's name; without, where one network was trained alone."""
+    if "differs" not in found:
+        return found
+    fold = locked.fold(found.pop("fold"))
+    found |= {"fold": fold} if fold else {}
+    verdict = "DIFFERS" if found["differs"] else "same"
+    console.write(f"{_of(found)}step {found['begin']} to {found['end']}: {verdict}\n")
+    console.flush()
+    return found
+
+
+def _of(found: dict[str, Any]) -> str:
+    return f"fold {found['fold']}, " if "fold" in found else ""
 
 
 def holds(result: dict[str, Any]) -> bool:
@@ -81,10 +148,10 @@ def holds(result: dict[str, Any]) -> bool:
     return not result["faults"] and not any(stretch["differs"] for stretch in result["stretches"])
 
 
-def trail_of(study: Path) -> Rows:
-    """Return the trail's rows in a study's folder; none where it has no trail, or a damaged one."""
+def trail_of(study: Path, fold: str = "") -> Rows:
+    """Return the rows of a fold's trail in a study's folder; none where it has no trail, or a damaged one."""
     try:
-        return read_trail(study / TRAIL)
+        return read_trail(study / files(fold).trail)
     except InputError:
         return {}
 
@@ -98,9 +165,9 @@ def parting(one: Rows, other: Rows) -> dict[str, Any] | None:
 
 
 def first_differing(result: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the stretch whose difference comes first in the run."""
+    """Return the stretch whose difference comes first in its run, of the first fold that has one."""
     found = [stretch for stretch in result["stretches"] if stretch["differs"]]
-    return min(found, key=lambda stretch: int(stretch["end"]), default=None)
+    return min(found, key=lambda stretch: (int(stretch.get("fold", 0)), int(stretch["end"])), default=None)
 
 
 def said(result: dict[str, Any]) -> list[str]:
@@ -111,13 +178,19 @@ def said(result: dict[str, Any]) -> list[str]:
     steps = sum(stretch["end"] - stretch["begin"] for stretch in result["stretches"])
     lines.append(
         f"trained again: {len(result['stretches'])} of {result['all_stretches']} stretches, {steps} of "
-        f"{result['all_steps']} steps, behind starting points {', '.join(map(str, result['starts']))}; "
+        f"{result['all_steps']} steps, behind starting points {_behind(result['starts'])}; "
         f"--seed {result['seed']}"
     )
     lines.append(f"made-up rows behind any one starting point go unseen with chance {result['chance_missed']:.3g}")
     if first := first_differing(result):
-        lines.append(f"the first differing step: {first['end']} ({', '.join(first['differs'])})")
+        lines.append(f"the first differing step: {_of(first)}{first['end']} ({', '.join(first['differs'])})")
     return lines
+
+
+def _behind(starts: list[int] | dict[str, list[int]]) -> str:
+    if isinstance(starts, dict):
+        return "; ".join(f"fold {fold}: {_behind(each)}" for fold, each in starts.items())
+    return ", ".join(map(str, starts))
 
 
 def exit_status(result: dict[str, Any]) -> int:
@@ -125,7 +198,7 @@ def exit_status(result: dict[str, Any]) -> int:
     return 2 if result["changed_code"] or result["faults"] else int(not result["same"])
 
 
-def _run(clone: Path, study: Path, chosen: dict[int, list[int]]) -> Iterator[dict[str, Any]]:
+def _run(clone: Path, study: Path, chosen: dict[str, dict[int, list[int]]]) -> Iterator[dict[str, Any]]:
     """Yield what `retrain` finds, run in the study's folder of the clone on the clone's stages."""
     command = [sys.executable, "-P", str(CHILD), json.dumps(chosen)]
     with nobodys_settings() as environment:

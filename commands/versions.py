@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def packages(stage: dict[str, Any]) -> list[str]:
-    """Return the packages on whose versions a stage of dvc.yaml depends."""
-    files = [entry for entry in stage.get("params", []) if isinstance(entry, dict)]
+    """Return the packages on whose versions a stage of dvc.yaml depends, also one under `foreach`."""
+    files = [entry for entry in stage.get("do", stage).get("params", []) if isinstance(entry, dict)]
     return [name for file in files for name in file.get("versions.yaml", [])]
 
 

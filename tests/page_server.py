@@ -29,11 +29,12 @@ class Page(NamedTuple):
 
 @contextmanager
 def served(study: Path, folder: Path, *words: str) -> Iterator[Page]:
-    """Serve a study from a folder, on a port that is free."""
+    """Serve a study, or a zip of one, on a port that is free; what that leaves behind lies in a folder."""
     scratch, calls, said = folder / "scratch", folder / "calls", folder / "said"
     scratch.mkdir(parents=True)
     calls.touch()
-    command = [sys.executable, __file__, str(calls), "serve", "--study", str(study), "--port", "0", *words]
+    which = "--model" if study.is_file() else "--study"
+    command = [sys.executable, __file__, str(calls), "serve", which, str(study), "--port", "0", *words]
     environment = os.environ | {"TMPDIR": str(scratch), "PYTHONPATH": str(Path(__file__).parent.parent)}
     with said.open("w") as errors:
         process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=errors)

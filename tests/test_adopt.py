@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, TINY, copy_repository, dvc_environment, set_params
-from test_replay import change, git
+from test_replay import change, cross_validated, git
 
 from commands import record
 
@@ -138,6 +138,48 @@ def test_where_a_cheap_stage_gives_other_bits_nothing_is_written_and_the_output_
     status, said = adopt(folder)
     out = {"prepare": "data.txt", "evaluate": "metrics/test.json"}[stage]
     assert status == 1 and f"{stage}: {out} DIFFERS" in said, said
+    assert git(folder, "status", "--porcelain") == ""
+
+
+ADOPT_FOLDS = """
+import sys
+from commands import adopt
+from commands.__main__ import main
+stretch = {"fold": "1", "begin": 0, "end": 2, "differs": sys.argv[1].split()}
+adopt.spot.trainings = adopt.locked.trainings
+adopt.spot.checked = lambda *_: {"faults": [], "stretches": [stretch], "seed": 7, "all_stretches": 2, "all_steps": 4,
+                                 "starts": {"0": [0], "1": [0]}, "chance_missed": 0.5}
+sys.exit(main(["adopt", "--spot", "1"]))
+"""
+
+
+def test_folds_are_adopted_together_each_with_its_stretches_and_one_that_differs_is_named(tmp_path: Path):
+    folder = cross_validated(tmp_path / "one", "")
+    change(folder, "train.py", (folder / "train.py").read_text() + "# faster\n")
+    environment = dvc_environment() | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    for differs, status in (("weights", 1), ("", 0)):
+        command = [sys.executable, "-c", ADOPT_FOLDS, differs]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == status, done.stdout + done.stderr
+        if status:
+            assert "the first differing step: fold 1, 2 (weights)\nnot adopted" in done.stdout
+            assert git(folder, "status", "--porcelain") == ""
+    assert "Running stage" not in repro(folder)
+    made = git(folder, "rev-parse", "HEAD~1").strip()
+    found = {stage: (entry["from"], entry["stretches"]) for stage, entry in adopted(folder).items()}
+    assert found == {"train@0": (made, []), "train@1": (made, [[0, 2]])}
+
+
+def test_a_fold_that_was_trained_on_other_images_than_its_part_has_is_not_adopted(tmp_path: Path):
+    folder = cross_validated(tmp_path / "one", "")
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    (dep,) = (dep for dep in lock["stages"]["train@1"]["deps"] if dep["path"].startswith("data/"))
+    change(folder, "dvc.lock", (folder / "dvc.lock").read_text().replace(dep["md5"], f"{'0' * 32}.dir"))
+    change(folder, "train.py", (folder / "train.py").read_text() + "# faster\n")
+    environment = dvc_environment() | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", ADOPT_FOLDS, ""]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "data/prepared/folds/1 is another now (train@1)" in done.stderr
     assert git(folder, "status", "--porcelain") == ""
 
 

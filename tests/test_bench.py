@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import importlib
 import json
 import re
 import subprocess
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, set_params
+from training import make_study
 
 from stages.files import write_json
 from stages.shell.errors import InputError
@@ -75,6 +78,15 @@ def test_a_change_that_was_edited_is_run_again_and_tabled_alone(ablation: Any, r
     assert ablation.table(runs).splitlines()[-1] == "| dropout 0.2 | 50.0% | +0.0 (+0.0) | +0.000 | 1 |"
 
 
+def test_of_a_cross_validation_the_first_folds_images_are_taken(ablation: Any, tmp_path: Path):
+    make_study(tmp_path / "study", **{"split.folds": {"0": "/folds/0", "1": "/folds/1"}})
+    (tmp_path / "study/data/prepared").rename(tmp_path / "away")
+    (tmp_path / "study/data/prepared/folds").mkdir(parents=True)
+    (tmp_path / "away").rename(tmp_path / "study/data/prepared/folds/0")
+    train, val = ablation.arrays(tmp_path / "study")
+    assert (len(train.images), len(train.labels), len(val.images)) == (25, 25, 8)
+
+
 @pytest.mark.parametrize("key, value", [("lr", 0.01), ("train.weight_decay", 0.2), ("augment.rotate", 7)])
 def test_runs_of_another_recipe_are_neither_mixed_nor_overwritten(run: Any, tmp_path: Path, key: str, value: float):
     run()
@@ -113,3 +125,12 @@ def test_committed_results_are_as_write_json_writes_them(path: Path, tmp_path: P
 @pytest.mark.parametrize("script", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.name)
 def test_no_script_writes_a_result_that_could_be_half_a_file(script: Path):
     assert re.findall(r"write_text\((?!written\()|json\.dump\(", script.read_text()) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.stem)
+def test_a_script_imports_nothing_that_the_project_no_longer_has(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("stages", "commands"):
+            module = importlib.import_module(str(node.module))
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or util.find_spec(f"{node.module}.{name}"), f"{node.module}.{name}"

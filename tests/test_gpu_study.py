@@ -85,6 +85,18 @@ def test_a_figure_that_is_there_is_not_measured_again(study: Any, asked: Any, tm
     assert not list(study.cost(base, asked(), first))
 
 
+def test_each_run_trains_one_network_also_where_the_study_is_a_cross_validation(study: Any, asked: Any, monkeypatch):
+    runs = importlib.import_module("gpu_runs")
+    several = runs.parse((ROOT / "params.yaml").read_text())
+    several["split"] |= {"folds": {"0": "/folds/0", "1": "/folds/1"}, "networks": "folds"}
+    monkeypatch.setattr(runs, "parse", lambda text: several if "root:" in text else json.loads(text))
+    args = asked("--set")
+    assert runs.recipe(args)["split"]["folds"] == {"0": ""}
+    args.set = ['split.folds={"0": "/folds/0", "1": "/folds/1"}']
+    with pytest.raises(InputError, match="each run trains one network"):
+        runs.recipe(args)
+
+
 def test_speed_is_that_of_the_studys_own_recipe(study: Any, asked: Any, tmp_path: Path):
     schedule = {"train.size_schedule": [[0.0, 16]], "train.freeze_epochs": 1}
     base = make_study(tmp_path / "base", **schedule, **{"train.dropout": 0.5, "augment.rotate": 3, "threads": 1})

@@ -133,6 +133,25 @@ def test_splits_by_the_names_that_people_give_them_become_the_studys(root, names
     assert tree.listing(tree.hashes_of("data/raw")) == Path("files.sha256").read_text()
 
 
+def test_a_cross_validation_by_patient_is_asked_for_by_the_number_of_folds(root):
+    folder(root.parent / "own", FILES)
+    call("mine", "../own", "--folds", "3")
+    split = params("mine")["split"]
+    assert split["folds"] == {"0": "/folds/0", "1": "/folds/1", "2": "/folds/2"} and split["networks"] == "folds"
+    assert split["protocol"] == "by_patient" and split["parts"] == 3
+    call("plain", "../own")
+    assert params("plain")["split"]["folds"] == {"0": ""}
+
+
+@pytest.mark.parametrize("number", ["1", "0", "-2", "x", "101"])
+def test_no_number_of_folds_is_one_line_and_makes_nothing(root, number, capsys):
+    folder(root.parent / "own", FILES)
+    with pytest.raises(SystemExit):
+        call("mine", "../own", "--folds", number)
+    assert "expected a whole number from 2 to 100" in capsys.readouterr().err
+    assert not (root / "studies/mine").exists()
+
+
 def test_doubled_folders_are_seen_through(root):
     files = {f"own/{name.replace('/', '/' + name.split('/')[0] + '/', 1)}": data for name, data in FILES.items()}
     assert "Training/Training/cat" in next(iter(files))

@@ -20,7 +20,7 @@ from faulting import NO_OVERRIDE
 from PIL import Image
 
 from commands.__main__ import main
-from commands.predict import dicom, model
+from commands.predict import dicom, networks
 from commands.predict.inputs import File, Unreadable, read
 from stages.backbone.inference import logits
 from stages.prepare.schema import Prepare
@@ -105,7 +105,7 @@ def test_files_that_are_no_images_cost_no_forward_passes(ask, tiny_study, tmp_pa
         (tmp_path / f"{number:02d}.json").write_text("{}")
     passes = []
     monkeypatch.setattr(
-        model, "logits", lambda *args, **options: passes.append(len(args[1])) or logits(*args, **options)
+        networks, "logits", lambda *args, **options: passes.append(len(args[1])) or logits(*args, **options)
     )
     _, text, errors = ask(tmp_path, "--csv")
     assert passes == [12] and len(rows(text)) == 12 and len(errors) == 13

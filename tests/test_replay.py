@@ -304,6 +304,70 @@ def test_where_two_trainings_part_is_named(tmp_path: Path):
     assert status == 1 and "the first step of the trail that differs: 2 (weights)\n" in out
 
 
+FOLD = """
+import os, pathlib, sys, time
+part = sys.argv[1]
+hashes = "b" if part == "/folds/0" else str(time.time_ns()) if "HIDDEN" in pathlib.Path("make.py").read_text() else "c"
+for path, text in {f"plots{part}/trail.csv": "HEADER\\n0,0,,a,,,b\\n2,0,1.5," + hashes + ",,,b\\n",
+                   f"models{part}/model.safetensors": hashes}.items():
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, "w").write(text)
+""".replace("HEADER", "step,epoch,train_loss,weights,average,best,optimizer")
+
+
+def cross_validated(folder: Path, code: str) -> Path:
+    """Make a repository in which two folds are trained on parts of one output, and looked at together."""
+    repository(folder, "open('out.txt', 'w').write('1')")
+    (folder / "make.py").write_text(code)
+    (folder / "train.py").write_text(FOLD)
+    (folder / "params.yaml").write_text('folds: {"0": /folds/0, "1": /folds/1}\n')
+    (folder / ".gitignore").write_text("/data/\n/models/\n/seen.txt\n")
+    make = "import pathlib\nfor n in '01':\n    path = pathlib.Path(f'data/prepared/folds/{n}/a')\n"
+    make += "    path.parent.mkdir(parents=True, exist_ok=True)\n    path.write_text(n)\n"
+    (folder / "make.py").write_text(make + code)
+    train = {
+        "cmd": 'python train.py "${item}"',
+        "deps": ["train.py", "data/prepared${item}"],
+        "outs": ["models${item}/model.safetensors"],
+        "plots": [{"plots${item}/trail.csv": {"cache": False}}],
+    }
+    stages = {"make": {"cmd": "python make.py", "deps": ["make.py"], "outs": ["data/prepared"]}}
+    stages["train"] = {"foreach": "${folds}", "do": train}
+    stages["look"] = {"cmd": "cat models/folds/*/* > seen.txt", "deps": ["models/folds"], "outs": ["seen.txt"]}
+    (folder / "dvc.yaml").write_text(written({"stages": stages}))
+    return committed(folder, "two folds")
+
+
+def test_every_fold_is_replayed_by_the_name_of_all_or_its_own_with_what_it_needs(tmp_path: Path):
+    folder = cross_validated(tmp_path / "one", "")
+    for asked, trained in ((["train"], ["train@0", "train@1"]), (["train@1"], ["train@1"]), (["look"], None)):
+        status, out, _ = replay(folder, "--json", "--stages", *asked)
+        found = json.loads(out)
+        stages = list(dict.fromkeys(each["stage"] for each in found["outputs"]))
+        assert status == 0 and found["same"] and "trainings_part_at" not in found
+        assert sorted(stages) == sorted(["make", *(trained or ["train@0", "train@1", "look"])])
+
+
+def test_of_several_trainings_the_fold_that_parts_is_named(tmp_path: Path):
+    folder = cross_validated(tmp_path / "one", "# HIDDEN\n")
+    status, out, _ = replay(folder)
+    assert status == 1 and "the first step of fold 1's trail that differs: 2 (weights)\n" in out
+    assert "the first stage whose output differs: train@1 (models/folds/1/model.safetensors)" in out
+
+
+def test_a_commit_whose_lock_file_has_the_stages_older_name_is_no_proof_and_says_what_never_ran(tmp_path: Path):
+    folder = cross_validated(tmp_path / "one", "")
+    lock = (folder / "dvc.lock").read_text()
+    change(folder, "dvc.lock", lock.replace("  train@1:\n", "  train:\n"))
+    status, out, _ = replay(folder)
+    assert status == 2 and "changed without running train@1 again" in out
+    status, out, err = replay(folder, "--spot", "1")
+    assert status == 2 and "wrote no trail" in err and err.count("\n") == 1
+    change(folder, "dvc.lock", f"{lock}  train:\n    cmd: python -m stages.train\n")
+    status, out, _ = replay(folder)
+    assert status == 0 and "stage train did not run" not in out, out  # DVC passes over it
+
+
 def test_spot_and_stages_do_not_go_together(tmp_path: Path, capsys):
     assert main(["replay", "--spot", "1", "--stages", "train"]) == 2
     assert "--spot and --stages: give one of them" in capsys.readouterr().err
@@ -338,17 +402,18 @@ def test_weights_that_differ_in_their_low_bits_are_called_so(tmp_path: Path):
     cache = tmp_path / ".dvc/cache/files/md5" / committed[:2]
     cache.mkdir(parents=True)
     shutil.copy(tmp_path / "models/model.safetensors", cache / committed[2:])
+    weights = "models/model.safetensors"
     for share, small in ((1e-6, True), (0.5, False)):
         other = network.build(2)
         other.load_state_dict(model.state_dict())
         other.conv1.weight.data *= 1 + share
         network.save(tmp_path / "models/model.safetensors", other, meta)
-        apart = low_bits.difference(tmp_path, tmp_path, committed)
+        apart = low_bits.difference(tmp_path, tmp_path, weights, committed)
         assert apart is not None and apart > 0 and (apart <= low_bits.TOLERANCE) == small
-    assert low_bits.difference(tmp_path, tmp_path, "0" * 32) is None
+    assert low_bits.difference(tmp_path, tmp_path, weights, "0" * 32) is None
     result = {"failed": False, "skipped": [], "changed_files": [], "other_versions": {}, "other_environment": []}
     result |= {"changed_code": {}, "committed": {}, "now": {}, "same": False, "rev": "1", "study": ".", "cause": "x"}
-    rows = [outputs.Output("train", low_bits.WEIGHTS, "1", "2")]
+    rows = [outputs.Output("train@0", weights, "1", "2")]
     assert "low bits alone" in outputs.table(result | {"weights_differ_by": 1e-6}, rows)
     assert "more than low bits" in outputs.table(result | {"weights_differ_by": 0.1}, rows)
 

@@ -140,6 +140,26 @@ def test_the_card_says_what_is_known_of_patients():
     assert "1,234 test images are of patients" in card.card(UNEVEN | known, manifest, chosen, digests)
 
 
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ({"protocol": "published"}, "0 training images (all of them train; 10% of them validate), 14 epochs"),
+        ({"protocol": "by_patient", "parts": 5}, "no patient in two of them: one network, tested on one part and"),
+        (
+            {"protocol": "by_patient", "parts": 5, "unique": True, "folds": {"0": "/folds/0", "1": "/folds/1"}},
+            "1 images, divided into 5 parts, no patient in two of them, one picture of each group of copies: 2 "
+            "networks, each tested on one part and trained on the others (10% of those validate), 14 epochs",
+        ),
+    ],
+)
+def test_the_card_says_which_images_trained(split: dict, said: str):
+    chosen = load(report.Params, ROOT / "params.yaml").model_copy(update={"classes": CLASSES})
+    chosen = chosen.model_copy(update={"split": chosen.split.model_copy(update=split)})
+    manifest = pd.DataFrame({"status": ["ok"], "split": ["Testing"]})
+    digests = dict.fromkeys(("trained weights", "all images (tree digest)"), "0" * 64)
+    assert said in card.card(UNEVEN, manifest, chosen, digests)
+
+
 SNIPPET = """
 import sys
 import numpy

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import pandas as pd
 import pytest
 from page_server import Page, served
 from PIL import Image
@@ -165,6 +166,21 @@ def test_a_test_image_is_tried_and_a_copy_is_shown_beside_what_it_copies(page_se
         if "memory" in (tab.page.text_content("#remarks") or ""):  # not where it was kept for validation
             expect(tab.page.locator("#nearest-title")).to_have_text("The training image that it copies")
         assert tab.said == [] and tab.elsewhere == []
+
+
+def test_a_zip_is_asked_and_the_page_says_how_a_copy_was_told(browser, tiny_study, tmp_path):
+    assert main(["export", "zip", str(tmp_path / "mine.zip"), "--study", str(tiny_study)]) == 0
+    index = pd.read_csv(tiny_study / "data/prepared/index.csv", keep_default_na=False)
+    trained = index.loc[index["array"] == "train", "path"].iloc[0]
+    with Image.open(tiny_study / "data/raw" / trained) as image:
+        image.convert("L").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
+    with served(tmp_path / "mine.zip", tmp_path / "page") as page, Tab(browser, page.url) as tab:
+        expect(tab.page.locator("#study")).to_have_text("mine.zip")
+        expect(tab.page.locator("#example")).to_be_hidden()
+        tab.drop(tmp_path / "mirrored.png")
+        expect(tab.page.locator("#remarks")).to_contain_text("by descriptors alone a copy of a training image")
+        expect(tab.page.locator("#nearest-said")).to_contain_text("its file is not in data/raw here")
+        assert tab.elsewhere == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from training import chosen, trainer
 
-from commands import retrain, spot, stretches
+from commands import locked, retrain, spot, stretches
 from commands.stretches import chains, chance_missed, draw
 from stages import runtime
 from stages.backbone.network import write_tensors
@@ -30,7 +30,7 @@ OPTIONS = {"epochs": 9, "train.trail_steps": 2, "train.trail_checkpoints": 2}  #
 
 
 def test_examples_in_the_docstrings_run():
-    assert doctest.testmod(stretches).failed == 0
+    assert not any(doctest.testmod(module).failed for module in (stretches, spot, retrain, locked))
 
 
 # --- the draw
@@ -53,19 +53,23 @@ def test_chains_cover_every_stretch_once():
     assert [step for chain in found for step in chain] == steps[1:] and found[2] == [45]
 
 
-@pytest.mark.parametrize(("starts", "false", "count"), [(3, 1, 1), (3, 1, 2), (3, 2, 1), (3, 1, 3), (8, 3, 4)])
+@pytest.mark.parametrize(
+    ("starts", "false", "count"), [(3, 1, 1), (3, 1, 2), (3, 2, 1), (3, 1, 3), (8, 3, 4), (15, 1, 5), (15, 3, 5)]
+)
 def test_the_chance_of_missing_a_forgery_is_as_the_formula_says(starts: int, false: int, count: int):
-    """`false` of the chains are made up from their first stretch on."""
+    """`false` of the chains are made up from their first stretch on; those of five folds are 15."""
     n = 4000
     missed = sum(not any(draw([9] * starts, count, seed)[:false]) for seed in range(n)) / n
     chance = chance_missed(starts, false, count)
     assert missed == pytest.approx(chance, abs=4 * (chance * (1 - chance) / n) ** 0.5 + 1e-12)
 
 
-@pytest.mark.parametrize(("count", "honest"), [(5, 1), (5, 2), (5, 3), (12, 3)])
-def test_the_chance_of_missing_one_who_really_trained_the_first_stretches_is_as_the_page_says(count: int, honest: int):
+@pytest.mark.parametrize(("s", "count", "honest"), [(3, 5, 1), (3, 5, 2), (3, 5, 3), (3, 12, 3), (6, 12, 2)])
+def test_the_chance_of_missing_one_who_really_trained_the_first_stretches_is_as_the_page_says(
+    s: int, count: int, honest: int
+):
     """docs/trail.md: behind one of s starting points, `honest` stretches are true and the next is made up."""
-    s, n, more = 3, 4000, count - 3
+    n, more = 4000, count - s
     missed = sum(draw([99] * s, count, seed)[0] <= honest for seed in range(n)) / n
     chance = min(1.0, sum(comb(more, j) * (1 / s) ** j * (1 - 1 / s) ** (more - j) for j in range(honest)))
     assert missed == pytest.approx(chance, abs=4 * (chance * (1 - chance) / n) ** 0.5 + 1e-12)
@@ -102,7 +106,7 @@ def checked(folder: Path, count: int, seed: int, monkeypatch: pytest.MonkeyPatch
     """Check as `brainmri replay --spot` does, but for the small network and in this process."""
     monkeypatch.chdir(folder)
     options = chosen(**OPTIONS)
-    rows = retrain.read_trail()
+    rows = retrain.read_trail(retrain.files().trail)
     begun = trainer(options)
     faults = list(retrain.gaps(rows, begun.steps, options)) or list(retrain.false_files(rows, begun, options))
     starts = [0, *sorted(int(path.stem) for path in Path("models/trail").iterdir())]

@@ -205,6 +205,17 @@ def test_checkpoints_lie_beside_dvcs_cache_wherever_that_is(tmp_path: Path):
     assert beside_cache(study) == Path("/elsewhere/.dvc/cache/checkpoints")
 
 
+def test_of_folds_that_were_stopped_together_none_loses_its_checkpoint_where_one_ends(tmp_path: Path):
+    (tmp_path / ".dvc").mkdir()
+    stores = [Store(beside_cache(tmp_path, f"/folds/{fold}"), f"{fold}" * 64) for fold in range(5)]
+    for store in [*stores, Store(beside_cache(tmp_path), MINE)]:
+        store.save(tensors(), at(1))
+    for ended, store in enumerate(stores):
+        assert all(other.newest() for other in stores[ended:])
+        store.remove()
+    assert Store(beside_cache(tmp_path), MINE).newest()
+
+
 @pytest.mark.parametrize("wrong", ["often", "-1", "1.5", ""])
 def test_a_wrong_number_of_steps_between_checkpoints_is_refused(monkeypatch, wrong: str):
     monkeypatch.setenv("BRAINMRI_CHECKPOINT_STEPS", wrong)

@@ -45,6 +45,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--patients-unknown", action="store_true", help="files may have no patient")
     parser.add_argument("--patients-two-classes", action="store_true", help="a patient may have files of two classes")
+    parser.add_argument(
+        "--folds", type=folds, metavar="N", help="cross-validate by patient: N networks, each image tested by one"
+    )
     parser.add_argument("--commit", action="store_true", help="commit the study's files, and nothing else, to Git")
     parser.set_defaults(run=run)
 
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         source.remember(local, tree.digest(found.hashes))
     with atomic_folder(study) as folder:
         known = patients.write(folder, found, said)
-        fill(folder, root, filled_in(template(root), args.name, None if local else args.source, found, said), found)
+        text = filled_in(template(root), args.name, None if local else args.source, found, said, args.folds)
+        fill(folder, root, text, found)
     if git:
         keep.stage(study)
     if args.commit:
@@ -76,6 +80,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"\n{where(local)}studies/{args.name} is made. Look at its params.yaml, then:")
     print(f"  {then(study, git, args.commit)}")
     return 0
+
+
+def folds(text: str) -> int:
+    """Return a number of folds, as a person types it."""
+    if not text.isdecimal() or not 2 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 2 to 100")
+    return int(text)
 
 
 def drawn(args: argparse.Namespace) -> tuple[float | None, int | None]:

@@ -34,17 +34,19 @@ _Representer.add_representer(type(None), _Representer.null)
 _Representer.add_representer(str, _Representer.text)
 
 
-def filled_in(template: str, name: str, location: str | None, found: Found, said: Told | None) -> str:
+def filled_in(
+    template: str, name: str, location: str | None, found: Found, said: Told | None, folds: int | None = None
+) -> str:
     """Return the text of params.yaml: the template's, comments kept where that can be done, with what differs.
 
     The document is changed, not its text: DVC writes it anew at each `dvc exp run -S`, in a form of its own.
     """
     wanted = _own(dialect.parse(template))
-    change(wanted, name, location, found, said)
+    change(wanted, name, location, found, said, folds)
     yaml = YAML()
     yaml.width, yaml.preserve_quotes, yaml.Representer = 4096, True, _Representer
     values = yaml.load(template)
-    change(values, name, location, found, said)
+    change(values, name, location, found, said, folds)
     values.yaml_set_start_comment(HEAD + "\n\n")
     text = io.StringIO()
     yaml.dump(values, text)
@@ -57,7 +59,7 @@ def filled_in(template: str, name: str, location: str | None, found: Found, said
     return "".join(f"# {line}\n" for line in HEAD.splitlines()) + "\n" + dialect.written(wanted)
 
 
-def change(values: Any, name: str, location: str | None, found: Found, said: Told | None) -> None:
+def change(values: Any, name: str, location: str | None, found: Found, said: Told | None, folds: int | None) -> None:
     """Put into the root's parameters what differs in a study of one's own."""
     fetch = values["fetch"]
     values["root"] = "../.."
@@ -68,6 +70,10 @@ def change(values: Any, name: str, location: str | None, found: Found, said: Tol
     fetch["patients"] = _as(fetch["patients"], said.settings.model_dump(exclude_defaults=True)) if said else None
     if said and found.split:
         values["split"]["protocol"] = "by_patient"
+    if folds:
+        split = values["split"]
+        split["protocol"], split["parts"], split["networks"] = "by_patient", folds, "folds"
+        split["folds"] = _as(split["folds"], {str(fold): f"/folds/{fold}" for fold in range(folds)})
     fetch["tree_digest"] = tree.digest(found.hashes)
     values["report"]["title"] = f"{name}: ResNet-50 on images of your own"
     values["verify"]["expected"] = {split: _as(None, count) for split, count in found.counts().items()}

@@ -1,7 +1,8 @@
-"""`brainmri predict PATH...`: what the study's network says of images, one line each.
+"""`brainmri predict PATH...`: what the study's network says of images, one line each; of folds, the mean of all.
 
 JPEG, PNG, TIFF, DICOM, NIfTI and the other formats that the pipeline reads; a folder means every file below it. The
-same code and settings as the pipeline, so an image gets the same probabilities, to the bit on a CPU, as a test image.
+same code and settings as the pipeline, so an image gets the same probabilities, to the bit on a CPU, as a test image
+of one network does.
 Says when an image looks like nothing that the network was trained on, and when it is a copy of a training image.
 
 Not a medical device: nothing here may be used to treat anyone.
@@ -14,9 +15,12 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.shell.errors import InputError
+
+if TYPE_CHECKING:
+    from commands.predict.model import Model
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,8 +42,19 @@ def add_parser(subparsers: Any) -> None:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Register what says which network is asked, and where."""
-    parser.add_argument("--study", type=Path, default=Path(), help="folder of the study whose network is asked")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--study", type=Path, default=Path(), help="folder of the study whose network is asked")
+    network.add_argument("--model", type=Path, metavar="FILE", help="zip of `brainmri export zip`, instead of a study")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="only a CPU gives the pipeline's bits")
+
+
+def network(args: argparse.Namespace, gradcam_folder: Path | None = None) -> Model:
+    """Load the network that the options of `add_network` name."""
+    from commands.predict import bundle, model
+
+    if args.model:
+        return bundle.load(args.model, args.device, gradcam_folder)
+    return model.Model(args.study, args.device, gradcam_folder)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,10 +65,9 @@ def run(args: argparse.Namespace) -> int:
         _check_folder(args.gradcam)
     # torch takes seconds to load: not before somebody wants a prediction
     from commands.predict import inputs, output
-    from commands.predict.model import Model
 
     files = inputs.files(args.paths)
-    model = Model(args.study, args.device, args.gradcam)
+    model = network(args, args.gradcam)
     write = output.writer("json" if args.json else "csv" if args.csv else "text", model.classes, sys.stdout)
     failed = 0
     for found in model.predictions(files):

@@ -1,4 +1,4 @@
-"""A study's network with all that belongs to it: weights, preparation, calibration, and the pictures it has seen."""
+"""A study's networks with all that belongs to them: preparation, calibration, and the pictures that they have seen."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt, ValidationError
 
+from commands.predict import predictor
 from commands.predict.inputs import File, Picture, Unreadable, read_all
+from commands.predict.networks import Networks
 from stages import runtime
-from stages.backbone import network
-from stages.backbone.inference import logits
 from stages.evaluate import likeness
-from stages.evaluate.calibration import probabilities
-from stages.files import sha256_file
-from stages.params import Group
-from stages.prepare.schema import Prepare
-from stages.report.gradcam import gradcam, overlay_png
+from stages.report.gradcam import overlay_png
 from stages.runtime import Device
 from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar
@@ -35,6 +30,9 @@ from stages.verify.turns import INVERSE, KINDS, TURNS
 
 CHUNK = 8  # files a task
 LONGEST = 1000  # files after which what is known is said, though few of them are pictures
+ALONE = (
+    0.95  # cosine from which on a picture is called a copy where its twin is not there to be compared (docs/export.md)
+)
 MAX_PIXELS = 1_000_000_000  # of a training image: verify has refused what is too large already
 
 
@@ -49,63 +47,45 @@ class Prediction(NamedTuple):
     likeness: float  # cosine of their descriptors
     unlike: bool  # less like any training image than nearly all validation images are
     copy_of: str  # the training image that it is a copy of, or ""
-    copy_kind: str  # byte | copy | mirrored | rotated, or ""
-
-
-class Predictor(Group):
-    """models/predictor.json, as the evaluate stage writes it."""
-
-    weights_sha256: str
-    prepare: Prepare
-    threads: PositiveInt
-    batch_size: PositiveInt
-    mirror: bool
-    temperature: PositiveFloat
-    lowest_likeness: float | None
-    twins: Twins
+    copy_kind: str  # byte | copy | mirrored | rotated | alike (by descriptors alone), or ""
 
 
 class Model:
-    """The network of a study that has been run, ready to be asked."""
+    """The network of a study that has been run, or those of its folds, ready to be asked."""
 
-    def __init__(self, study: Path, device: Device, gradcam_folder: Path | None = None) -> None:
-        """Load it. InputError where the study has not been run, or its files do not belong together."""
+    def __init__(
+        self, study: Path, device: Device, gradcam_folder: Path | None = None, fold: str | None = None
+    ) -> None:
+        """Load it; of one fold alone where that fold's folder is given, "" or /folds/3 say.
+
+        InputError where the study has not been run, or its files do not belong together.
+        """
         self.study, self.gradcam_folder = study, gradcam_folder
-        about = self._about()
-        runtime.exact(about.threads, "fp32")
-        self.device = runtime.device(device)
-        weights = study / "models/model.safetensors"
-        loaded, self.meta = network.load(weights)
-        if sha256_file(weights) != about.weights_sha256:
-            raise InputError(f"{weights} is not the file that models/predictor.json was made for: run `dvc repro`")
-        self.network = loaded.to(self.device)
-        self.about, self.classes = about, self.meta.classes
+        about = predictor.read(study)
+        about = about if fold is None else {fold: about[fold]}
+        self.about = next(iter(about.values()))  # what it says of preparation, batches and copies is all folds'
+        runtime.exact(self.about.threads, "fp32")
+        self.networks = Networks(study, about, runtime.device(device))
+        self.meta, self.classes, self.folds = self.networks.meta, self.networks.meta.classes, list(about)
+        self.lowest = max(
+            (each.lowest_likeness for each in about.values() if each.lowest_likeness is not None), default=None
+        )
         self._load_training_images()
 
-    def _about(self) -> Predictor:
-        path = self.study / "models/predictor.json"
-        try:
-            return Predictor.model_validate_json(path.read_bytes(), strict=True)
-        except FileNotFoundError:
-            raise InputError(
-                f"{path} not found: name a study that has been run with --study, or `dvc repro` or `dvc pull`"
-            ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
-            raise InputError(
-                f"{path} is not as this version of the code writes it ({what}): run `dvc repro` in the study"
-            ) from None
-
     def _load_training_images(self) -> None:
+        """Load what any of the networks was trained on: of a cross-validation, nearly all images."""
         data = self.study / "data"
         try:
-            index = pd.read_csv(data / "prepared/index.csv", usecols=["array", "path"], keep_default_na=False)
+            indexes = [
+                pd.read_csv(data / f"prepared{fold}/index.csv", usecols=["array", "path"], keep_default_na=False)
+                for fold in self.folds
+            ]
             manifest = pd.read_csv(data / "manifest.csv", usecols=["path", "sha256"], keep_default_na=False)
             described = likeness.descriptors(data)
         except FileNotFoundError as error:
             raise InputError(f"{error.filename} not found: `dvc repro` or `dvc pull` in the study") from None
-        self.training = index.loc[index["array"] == "train", "path"].tolist()
+        index = pd.concat(indexes)
+        self.training = index.loc[index["array"] == "train", "path"].drop_duplicates().tolist()
         self.stored = likeness.store(described(self.training))
         known = manifest[manifest["path"].isin(set(self.training))]
         self.by_digest = dict(zip(known["sha256"][::-1], known["path"][::-1], strict=True))
@@ -141,16 +121,7 @@ class Model:
         if not pictures:
             return []
         images = np.stack([each.image for each in pictures])
-        found = logits(
-            self.network,
-            images,
-            mean=self.meta.mean,
-            std=self.meta.std,
-            batch_size=self.about.batch_size,
-            device=self.device,
-            mirror=self.about.mirror,
-        )
-        given = probabilities(found, self.about.temperature)
+        given = self.networks.probabilities(images)
         best = given.argmax(axis=1)
         near = likeness.nearest(np.stack([each.described.descriptors for each in pictures]), self.stored)
         if self.gradcam_folder:
@@ -163,7 +134,6 @@ class Model:
     def _prediction(
         self, picture: Picture, given: NDArray[np.float64], best: int, row: int, cosine: float
     ) -> Prediction:
-        lowest = self.about.lowest_likeness
         nearest = self.training[row] if row >= 0 else ""
         copy_of, kind = self._copy(picture, nearest, cosine)
         return Prediction(
@@ -173,7 +143,7 @@ class Model:
             probabilities=dict(zip(self.classes, given.tolist(), strict=True)),
             nearest=nearest,
             likeness=cosine,
-            unlike=lowest is not None and cosine < lowest,
+            unlike=self.lowest is not None and cosine < self.lowest,
             copy_of=copy_of,
             copy_kind=kind,
         )
@@ -183,8 +153,10 @@ class Model:
         if same := self.by_digest.get(picture.sha256):
             return same, "byte"
         file = self.study / "data/raw" / nearest
-        if not nearest or cosine < self.about.twins.candidate or not file.is_file():
+        if not nearest or cosine < self.about.twins.candidate:
             return "", ""
+        if not file.is_file():
+            return (nearest, "alike") if cosine >= ALONE else ("", "")
         try:
             other = describe(decode_grey(file.read_bytes(), MAX_PIXELS))
         except DecodeError:
@@ -200,7 +172,7 @@ class Model:
 
     def heat(self, images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return how much each place of the network's pictures [N, S, S] speaks for one class each, [N, S, S]."""
-        return gradcam(self.network, images, classes, mean=self.meta.mean, std=self.meta.std)
+        return self.networks.heat(images, classes)
 
 
 def copy_kind(one: Described, other: Described, twins: Twins) -> str:

@@ -106,5 +106,6 @@ def remarks(found: Prediction) -> list[str]:
         said.append(f"unlike the training images: {found.likeness:.2f} at most")
     if found.copy_of:
         kind = {"byte": "same file as", "copy": "copy of", "mirrored": "mirror image of", "rotated": "turned copy of"}
+        kind["alike"] = "by descriptors alone a copy of"
         said.append(f"{kind[found.copy_kind]} {found.copy_of}, which it was trained on")
     return said

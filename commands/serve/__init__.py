@@ -15,7 +15,7 @@ import socket
 from importlib.util import find_spec
 from typing import Any
 
-from commands.predict import add_network
+from commands.predict import add_network, network
 from stages.shell.errors import InputError
 
 PORT = 8765
@@ -43,13 +43,12 @@ def run(args: argparse.Namespace) -> int:
     # torch takes seconds to load: not before it is known that the page can be served
     from aiohttp import web
 
-    from commands.predict.model import Model
     from commands.serve import app, guard
 
     with listening:
         port = listening.getsockname()[1]
         token = None if guard.is_loopback(args.host) else secrets.token_urlsafe(24)
-        model = Model(args.study, args.device)
+        model = network(args)
         print(f"brainmri: {guard.address(args.host, port, token)} (Ctrl-C ends it)", flush=True)
         web.run_app(
             app.application(model, guard.Guard(args.host, token)),

@@ -155,7 +155,7 @@ class Desk:
 
     async def example(self, request: web.Request) -> web.Response:
         """Give a test image of the study, for whoever has none at hand."""
-        found = examples(self.model.study)
+        found = examples(self.model.study, tuple(self.model.folds))
         number = request.query.get("number", "0")
         if not found or not number.isdecimal():
             raise web.HTTPNotFound(text="no test image in data/raw\n")

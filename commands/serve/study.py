@@ -22,15 +22,16 @@ def about(model: Model) -> dict[str, Any]:
         "title": title(model.study),
         "classes": [{"name": name, "words": words(name)} for name in model.classes],
         "side": model.meta.image_size,
-        "lowest": model.about.lowest_likeness,
+        "lowest": model.lowest,
+        "networks": len(model.folds),
         "raw": (model.study / "data/raw").is_dir(),
-        "examples": bool(examples(model.study)),
+        "examples": bool(examples(model.study, tuple(model.folds))),
         "clean_accuracy": read_json_if_there(model.study / "metrics/test.json").get("clean_accuracy"),
     }
 
 
 def title(study: Path) -> str:
-    """Return what a study calls itself; its folder's name where it does not."""
+    """Return what a study calls itself; its folder's name where it does not, and a zip's."""
     path = study / "params.yaml"
     given = params.read(path).get("report") if path.is_file() else None
     named = given.get("title") if isinstance(given, dict) else None
@@ -38,9 +39,15 @@ def title(study: Path) -> str:
 
 
 @cache
-def examples(study: Path) -> list[str]:
-    """Return the test images whose files are here, in an order in which classes soon change."""
-    index = pd.read_csv(study / "data/prepared/index.csv", usecols=["array", "path"], keep_default_na=False)
+def examples(study: Path, folds: tuple[str, ...]) -> list[str]:
+    """Return the test images whose files are here, in an order in which classes soon change.
+
+    Of a cross-validation all that a fold tests; the page says that the other folds' networks were trained on them.
+    """
+    if not (study / "data/raw").is_dir():
+        return []
+    files = [study / f"data/prepared{fold}/index.csv" for fold in folds]
+    index = pd.concat([pd.read_csv(file, usecols=["array", "path"], keep_default_na=False) for file in files])
     paths = index.loc[index["array"] == "test", "path"].tolist()
     found = [path for path in paths if (study / "data/raw" / path).is_file()]
     return [found[place] for place in sorted(range(len(found)), key=lambda place: place * STRIDE % len(found))]

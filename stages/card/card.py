@@ -68,11 +68,7 @@ def _front(metrics: dict[str, Any], chosen: Params) -> dict[str, Any]:
 
 def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, digests: dict[str, str]) -> list[str]:
     used = manifest[manifest["status"] == "ok"]
-    training, testing = (int((used["split"] == split).sum()) for split in ("Training", "Testing"))
-    weights, protocol = chosen.backbone.weights, chosen.split.protocol
-    given = int((used["split"] == "Validation").sum())
-    validate = f"{given} others validate" if given else f"{chosen.split.val_fraction:.0%} of them validate"
-    dropped = {"published": "all of them train", "leak_free": "those with a copy among the test images are dropped"}
+    weights = chosen.backbone.weights
     return [
         f"# ResNet-50 for slices of a head, from MRI: {chosen.report.title}",
         "**Not a medical device.** Nothing that this network says may be used to treat anyone.",
@@ -93,11 +89,11 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
         "Without any code of this project, on images cut and resized as `stages/prepare` does:\n\n"
         f"{_plain(metrics, chosen)}",
         "## Training\n\n"
-        f"{training} training images ({dropped[protocol]}; {validate}), "
+        f"{_trained_on(used, chosen)}, "
         f"{chosen.epochs} epochs, batch {chosen.batch_size}, AdamW at {chosen.lr}, {chosen.precision}, seed "
         f"{chosen.seed}. Every parameter is in the study's `params.yaml`; `dvc repro` makes the same bits again.",
-        f"## Evaluation\n\n{testing} test images. 95 % intervals in brackets.\n\n{_table(metrics, chosen.classes)}"
-        f"{_by_patient(metrics, chosen)}",
+        f"## Evaluation\n\n{metrics['all']['n']} test images. 95 % intervals in brackets.\n\n"
+        f"{_table(metrics, chosen.classes)}{_by_patient(metrics, chosen)}",
         "## Limits\n\n"
         "- A test image that is a copy of a training image measures memory: read the column without copies.\n"
         f"- {_heads(metrics)}\n"
@@ -105,6 +101,23 @@ def _sections(metrics: dict[str, Any], manifest: pd.DataFrame, chosen: Params, d
         "part of any accuracy here is reading the source of an image.\n"
         "- The images tell nothing of age, sex, scanner or hospital, so how it does by them is not known.",
     ]
+
+
+def _trained_on(used: pd.DataFrame, chosen: Params) -> str:
+    """Return how many images train, and which of them."""
+    split = chosen.split
+    if split.protocol == "by_patient":
+        networks = f"{len(split.folds)} networks, each" if len(split.folds) > 1 else "one network,"
+        once = ", one picture of each group of copies" if split.unique else ""
+        return (
+            f"{len(used)} images, divided into {split.parts} parts, no patient in two of them{once}: {networks} tested "
+            f"on one part and trained on the others ({split.val_fraction:.0%} of those validate)"
+        )
+    counts = used["split"].value_counts()
+    given = int(counts.get("Validation", 0))
+    validate = f"{given} others validate" if given else f"{split.val_fraction:.0%} of them validate"
+    dropped = {"published": "all of them train", "leak_free": "those with a copy among the test images are dropped"}
+    return f"{int(counts.get('Training', 0))} training images ({dropped[split.protocol]}; {validate})"
 
 
 def _plain(metrics: dict[str, Any], chosen: Params) -> str:

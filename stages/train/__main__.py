@@ -66,7 +66,7 @@ def _train(chosen: Params, fold: str) -> None:
     made_by = fingerprint(
         chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(trainer.device, chosen)
     )
-    store = Store(beside_cache(Path.cwd()), made_by)
+    store = Store(beside_cache(Path.cwd(), fold), made_by)
     with only_one(store.folder.with_suffix(".lock")):
         found = store.newest()
         if found:

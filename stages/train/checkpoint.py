@@ -55,18 +55,20 @@ def fingerprint(params: Any, inputs: Iterable[Path | str], code: Iterable[Path |
     return digest.hexdigest()
 
 
-def beside_cache(start: Path) -> Path:
+def beside_cache(start: Path, fold: str = "") -> Path:
     """Return the folder for checkpoints: inside DVC's cache folder, or `.checkpoints` in `start` where DVC is not used.
 
+    One for each fold, whose folder is /folds/3 say: else one that ends would push out those of folds stopped with it.
     DVC gives a temporary workspace the main repository's cache by its `.dvc/config.local`, which is read here.
     """
+    apart = fold.replace("/", "-")
     for folder in [start, *start.parents]:
         if (folder / ".dvc").is_dir():
             config = configparser.ConfigParser()
             config.read([folder / ".dvc" / "config", folder / ".dvc" / "config.local"])
             cache = config.get("cache", "dir", fallback="cache").strip("'\"")
-            return folder / ".dvc" / cache / "checkpoints"
-    return start / ".checkpoints"
+            return folder / ".dvc" / cache / f"checkpoints{apart}"
+    return start / f".checkpoints{apart}"
 
 
 class Store:

@@ -18,7 +18,8 @@ function know(found) {
   viewer = new Viewer(study);
   document.title = `${study.title} · brainmri`;
   const tested = study.clean_accuracy === null ? "" : ` · right on ${(100 * study.clean_accuracy).toFixed(1)} % of test images without a copy in training`;
-  $("study").textContent = `${study.title}${tested}`;
+  const many = study.networks > 1 ? ` · each answer is the mean of ${study.networks} networks` : "";
+  $("study").textContent = `${study.title}${tested}${many}`;
   $("example").hidden = !study.examples;
   return true;
 }

@@ -26,7 +26,10 @@ export function bars(classes, probabilities) {
 
 const colour = (at) => `var(--class-${at % 8})`;
 
-const KINDS = { byte: "the same file as", copy: "a copy of", mirrored: "a mirror image of", rotated: "a turned copy of" };
+const KINDS = {
+  byte: "the same file as", copy: "a copy of", mirrored: "a mirror image of", rotated: "a turned copy of",
+  alike: "by descriptors alone a copy of",
+};
 
 /** Return what must be known before an answer is believed, as list items. */
 export function remarks({ empty, unlike, copy_of: copy, copy_kind: kind }) {
