@@ -20,12 +20,15 @@ import stages  # noqa: E402, F401, I001  it pins the instruction set before NumP
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import sklearn  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from PIL import Image, ImageFilter  # noqa: E402
 from sklearn.metrics import roc_auc_score  # noqa: E402
 
-from stages.evaluate import likeness  # noqa: E402
-from stages.files import write_json  # noqa: E402
+from stages.dialect import parse  # noqa: E402
+from stages.evaluate import likeness, outputs  # noqa: E402
+from stages.evaluate.pictures.canvas import style  # noqa: E402
+from stages.files import read_figures, write_json  # noqa: E402
 from stages.verify.decode import decode_grey  # noqa: E402
 from stages.verify.describe import CELLS, VIEWS, describe  # noqa: E402
 
@@ -61,8 +64,18 @@ def ellipses() -> Iterator[Grey]:
 
 
 def plots(study: Path) -> Iterator[Grey]:
-    for path in sorted((study / "plots").glob("*.png")):
-        yield decode_grey(path.read_bytes(), 10**9)
+    """Yield the study's plots, drawn from its tables in pixels."""
+    classes = parse((study / "params.yaml").read_text())["classes"]
+    as_text = dict.fromkeys(("class", "actual", "predicted"), str)
+    tables = {
+        path.stem: pd.read_csv(path, keep_default_na=False, dtype=as_text) for path in (study / "plots").glob("*.csv")
+    }
+    with style():
+        for made in outputs.figures(tables, read_figures(study / "metrics/scores.csv"), classes).values():
+            made.set_dpi(150)
+            canvas = FigureCanvasAgg(made)
+            canvas.draw()
+            yield np.asarray(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("L"))
 
 
 def slices(study: Path) -> Iterator[Grey]:

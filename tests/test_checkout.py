@@ -33,5 +33,5 @@ def test_every_file_of_a_clone_has_the_committed_bytes(committed: Path, tmp_path
     git(tmp_path, "clone", "-q", *settings, str(committed), str(clone))
     names = git(clone, "ls-files", "-z").split("\0")[:-1]
     assert [name for name in names if (clone / name).read_bytes() != (committed / name).read_bytes()] == []
-    assert {"dvc.yaml", "plots/roc.png", "plots/roc.csv", "tests/faults/corpus/crlf"} <= set(names)
+    assert {"dvc.yaml", "docs/audit-scale.png", "plots/roc.csv", "tests/faults/corpus/crlf"} <= set(names)
     assert git(clone, "status", "--porcelain") == ""

@@ -129,7 +129,7 @@ def test_small_test_sets_are_no_error_and_no_warning(tmp_path, test, leaked):
     assert (ran.returncode, ran.stderr) == (0, "")
     metrics = read_figures(folder / "metrics/scores.csv")
     assert metrics["leaked"] == {"n": 0} and metrics["clean"]["n"] == test
-    assert (folder / "plots/confusion.png").stat().st_size > 1000
+    assert (folder / "plots/confusion.svg").stat().st_size > 1000
 
 
 def test_network_of_other_classes_is_refused_in_one_line(tmp_path):

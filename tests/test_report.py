@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import shutil
@@ -21,7 +22,9 @@ from stages.card import card
 from stages.fetch.tree import tree_digest
 from stages.files import read_figures
 from stages.params import load
-from stages.report import page, sections
+from stages.report import mistakes, page, sections
+from stages.report.answer import answer
+from stages.report.classes import scores
 from stages.report.patients import patients
 from stages.report.whose import whose
 from stages.shell.errors import InputError
@@ -36,8 +39,12 @@ def read(path: str) -> np.ndarray:
 def test_page_of_a_real_run_asks_nothing_of_the_network(tiny_study: Path):
     html = (tiny_study / "report/index.html").read_text()
     assert re.findall(r'(?:src|href)="(?!data:)', html) == []
-    assert "http" not in re.sub(r'src="data:[^"]*"', "", html)
+    assert "://" not in re.sub(r'src="data:[^"]*"', "", html)
     assert html.count("<img ") >= 7
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html)
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; img-src data:;") and f"script-src 'sha256-{digest}';" in policy
 
 
 def test_gallery_shows_every_kind_and_the_least_similar_first():
@@ -65,22 +72,33 @@ def test_most_confident_error_on_a_clean_image_comes_first_and_leaked_ones_are_n
         ],
         columns=["path", "label", "predicted", "leaked", "p_glioma", "p_notumor"],
     )
-    wrong = sections.clean_errors(predictions)
+    wrong = mistakes.clean_errors(predictions)
     assert wrong["path"].tolist() == ["b.jpg", "a.jpg"]
-    html = sections.errors(wrong, 2, {path: (read(path), read(path)) for path in wrong["path"]})
-    assert "glioma taken for notumor, 90% sure" in html
-    assert sections.clean_right(predictions, 5)["path"].tolist() == ["d.jpg"]
-    assert "wrong about: 2. None is shown" in sections.errors(wrong[:0], 2, {})
-    assert "No clean test image was wrong." in sections.errors(wrong[:0], 0, {})
+    html = mistakes.errors(wrong, CLASSES, {"b.jpg": (read("b.jpg"), read("b.jpg"))})
+    assert "glioma taken for notumor, 90% sure" in html and "70% sure" in html
+    assert "All 2 clean test images" in html and "The 1 most confident" in html and html.count("<img ") == 2
+    assert mistakes.clean_right(predictions, 5)["path"].tolist() == ["d.jpg"]
+    assert "None has a picture (report.errors" in mistakes.errors(wrong, CLASSES, {})
+    assert "No clean test image was wrong." in mistakes.errors(wrong[:0], CLASSES, {})
 
 
 def test_an_empty_group_is_said_and_published_figures_stand_beside_ours():
     group = {"n": 4, "accuracy": 0.75, "accuracy_low": 0.3, "accuracy_high": 0.95, "sensitivity": {"glioma": 0.5}}
-    html = sections.scores(
-        {"all": group, "clean": group, "leaked": {"n": 0}}, CLASSES, {"accuracy": 0.9886, "sensitivity.glioma": 0.97}
-    )
-    assert "There is no leaked test image" in html
-    assert "0.9886" in html and "0.7500 <small>[0.3000, 0.9500]</small>" in html and "0.9700" in html
+    group |= {"sensitivity_low": {"glioma": 0.15}, "sensitivity_high": {"glioma": 0.85}}
+    metrics = {"all": group, "clean": group, "leaked": {"n": 0}}
+    each, together = scores(metrics, CLASSES, {"accuracy": 0.9886, "sensitivity.glioma": 0.97})
+    assert "There is no leaked test image" in together
+    assert "0.9886" in together and "0.7500 <small>[0.3000, 0.9500]</small>" in together
+    first, second = each.split("<details>")
+    assert '<th scope="row">glioma</th><td>50.0% <small>[15.0, 85.0]</small></td>' in first
+    assert "glioma, as published</th><td>97.0%</td>" in second and "published" not in first
+
+
+def test_classes_are_rows_and_measures_columns_in_one_table():
+    group = {"n": 4, "accuracy": 0.75} | {key: dict.fromkeys(CLASSES, 0.5) for key in ("sensitivity", "f1_of")}
+    each, _ = scores({"all": group, "clean": {"n": 0}, "leaked": {"n": 0}}, CLASSES, None)
+    assert re.findall(r'<th scope="col">(.*?)</th>', each) == ["sensitivity", "F1"]
+    assert re.findall(r'<th scope="row">(.*?)</th>', each) == CLASSES
 
 
 def test_the_page_says_which_number_in_a_picture_is_which_class():
@@ -95,8 +113,45 @@ UNEVEN |= {"baselines": {key: {"all": BOTH, "clean": WITHOUT, "leaked": {}} for 
 
 
 def test_a_group_without_a_class_says_so_beside_its_number_on_the_page():
-    for html in (sections.scores(UNEVEN, CLASSES, None), sections.worth(UNEVEN, CLASSES)):
-        assert "clean (n = 1,300, no notumor among them)" in html and html.count("among them") == 1
+    for html in (scores(UNEVEN, CLASSES, None)[1], sections.worth(UNEVEN, CLASSES)):
+        assert "without a copy in training (n = 1,300, no notumor among them)" in html and html.count("among them") == 1
+
+
+def opening(rows: list[tuple[str, str, str]], classes: list[str], metrics: dict | None = None, **split) -> str:
+    """Return what the page opens with, given (label, predicted, leaked) of each test image."""
+    predictions = pd.DataFrame(rows, columns=["label", "predicted", "leaked"])
+    right = {True: {"n": 4, "accuracy": 0.75, "accuracy_low": 0.25, "accuracy_high": 0.95}, False: {"n": 0}}
+    given = {
+        "all": right[True],
+        "clean": right[bool((predictions["leaked"] == "none").any())],
+        "leaked": right[bool((predictions["leaked"] != "none").any())],
+    }
+    chosen = load(report.Params, ROOT / "params.yaml").split.model_copy(update=split)
+    return answer(given | (metrics or {}), predictions, classes, chosen)
+
+
+MIXED = [("glioma", "glioma", "none"), ("glioma", "notumor", "none"), ("notumor", "notumor", "byte")]
+
+
+def test_the_page_opens_with_the_clean_images_accuracy_and_their_matrix():
+    html = opening(MIXED, CLASSES)
+    assert "<strong>75.00%</strong> of 4 test images without a copy in training were" in html
+    assert "(95\u00a0% interval 25.0% to 95.0%)" in html and "with all that the test set has a copy of" in html
+    cells = [re.sub("<.*?>", " ", cell).split() for cell in re.findall(r"<td style.*?</td>", html)]
+    assert cells == [["1", "50.0%"], ["1", "50.0%"], ["0"], ["0"]]
+    assert "no copies," in opening(MIXED[:2], CLASSES)
+    copied = opening(MIXED[2:], CLASSES)
+    assert "all of them copies" in copied and "of these 1 images" in copied
+
+
+def test_the_opening_names_patients_and_pooled_folds():
+    folds = {str(n): f"/folds/{n}" for n in range(3)}
+    spread = {"folds": {"accuracy": {"mean": 0.7, "std": 0.05}}}
+    html = opening(MIXED[:2], CLASSES, OF_PATIENTS | spread, protocol="by_patient", folds=folds, parts=3)
+    assert "no patient in two of them. Pooled over 3 networks" in html and "by network 70.00% ± 5.00%" in html
+    assert "62.50% of 3 patients (95\u00a0% interval 31.2% to 93.8%)" in html
+    whole = opening(MIXED[2:], CLASSES, OF_PATIENTS, protocol="by_patient")
+    assert "by patient 18.8% to 98.8%" in whole and "Trained on all but one, tested on that." in whole
 
 
 ENDS = {"accuracy_low": 0.3125, "accuracy_high": 0.9375}
@@ -201,7 +256,7 @@ def test_a_group_without_a_class_says_so_beside_its_number_in_the_card_for_peopl
 def test_a_published_figure_of_no_score_is_refused():
     empty = {"n": 0}
     with pytest.raises(InputError, match=r"report\.published: no score is called 'acuracy'; there are accuracy, "):
-        sections.scores(dict.fromkeys(("all", "clean", "leaked"), empty), CLASSES, {"acuracy": 0.9886})
+        scores(dict.fromkeys(("all", "clean", "leaked"), empty), CLASSES, {"acuracy": 0.9886})
 
 
 def test_numbers_that_yaml_takes_for_text_are_shown_and_handed_on_as_the_stages_understand_them(tmp_path: Path):
@@ -215,7 +270,11 @@ def test_numbers_that_yaml_takes_for_text_are_shown_and_handed_on_as_the_stages_
 
 
 def test_names_cannot_become_markup():
-    assert "<script>" not in page.image_card(read(""), "x", "<script>alert(1)</script>.jpg")
+    name = """'"><script>alert(1)</script>.jpg"""
+    assert "<script>" not in page.image_card(read(""), "x", name)
+    found = pd.DataFrame({"path": [name], "label": [name], "predicted": ["b"], "leaked": "none", "confidence": [0.9]})
+    html = mistakes.errors(found, [name, "b"], {}) + opening([(name, "b", "none")], [name, "b"])
+    assert "<script>" not in html and html.count("&lt;script&gt;") >= 5
 
 
 def test_page_names_what_it_was_made_of_and_shows_examples_of_each_class(tiny_study: Path):

@@ -80,7 +80,7 @@ def test_scores_pictures_and_report_are_the_same_bytes_with_other_cpu_features_s
     }
     run_stages(["evaluate", "report"], other, **features)
     first, second = hashes(tiny_study), hashes(other)
-    assert "report/index.html" in first and "plots/roc.png" in first and "models/predictor.json" in first
+    assert "report/index.html" in first and "plots/roc.svg" in first and "models/predictor.json" in first
     assert [path for path in first | second if first.get(path) != second.get(path)] == []
 
 

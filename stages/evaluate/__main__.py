@@ -72,7 +72,7 @@ def main() -> None:
     for name, table in drawn.items():
         write_csv(f"plots/{name}.csv", table)
     for name, picture in pictures.items():
-        atomic_write(f"plots/{name}.png", picture)
+        atomic_write(f"plots/{name}.svg", picture)
     print(summary(metrics, tables.counts(drawn["confusion"], chosen.classes)))
 
 

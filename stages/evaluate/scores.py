@@ -113,7 +113,26 @@ def _per_class(labels: Labels, predicted: Labels, classes: list[str]) -> dict[st
     negatives = tables[:, 0].sum(axis=1)
     specificity = tables[:, 0, 0] / np.where(negatives > 0, negatives, np.nan)
     columns = {"sensitivity": sensitivity, "specificity": specificity, "precision_of": precision, "f1_of": f1}
-    return {key: _defined(classes, values) for key, values in columns.items()}
+    found = {key: _defined(classes, values) for key, values in columns.items()}
+    (_, false_positive), (false_negative, right) = tables.transpose(1, 2, 0)
+    shares = {
+        "sensitivity": (right, false_negative + right),
+        "specificity": (tables[:, 0, 0], negatives),
+        "precision_of": (right, false_positive + right),
+    }
+    for key, (successes, n) in shares.items():
+        found |= _wilson(key, classes, successes, n)
+    return found
+
+
+def _wilson(key: str, classes: list[str], successes: Labels, n: Labels) -> dict[str, dict[str, float]]:
+    """Return {key_low, key_high: {class: end of the interval}} of the classes whose share is defined."""
+    ends = {
+        name: intervals.wilson(int(k), int(of)) for name, k, of in zip(classes, successes, n, strict=True) if of > 0
+    }
+    return {
+        f"{key}_{end}": {name: each[place] for name, each in ends.items()} for place, end in enumerate(("low", "high"))
+    }
 
 
 def _ranking(labels: Labels, given: Floats, classes: list[str], seed: int, bootstrap: int) -> dict[str, Any]:

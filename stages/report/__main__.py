@@ -9,7 +9,9 @@ from stages import params, runtime
 from stages.backbone import network
 from stages.fetch.tree import digest
 from stages.files import atomic_write, read_figures, sha256_file
-from stages.report import boxes, page, sections
+from stages.report import boxes, mistakes, page, sections
+from stages.report.answer import answer
+from stages.report.classes import scores
 from stages.report.gradcam import gradcam, overlay
 from stages.report.patients import patients
 from stages.report.schema import Params
@@ -18,14 +20,14 @@ from stages.shell.errors import InputError
 from stages.shell.running import run
 from stages.verify.decode import decode_grey
 
-PICTURES = {
-    "plots/confusion.png": "Confusion matrix: how many test images of each class (rows) were called what (columns).",
-    "plots/leakage.png": "How many test images of each class are clean, and how many are copies of training images.",
-    "plots/roc.png": "ROC curves, one class against the rest.",
-    "plots/precision_recall.png": "Precision and recall, one class against the rest.",
-    "plots/reliability.png": "How often the network is right, against how sure it is.",
-    "plots/histograms.png": "The probability given to the true class.",
-    "plots/curves.png": "Training and validation, epoch by epoch.",
+PLOTS = {
+    "plots/confusion.svg": "Confusion matrix: how many test images of each class (rows) were called what (columns).",
+    "plots/leakage.svg": "How many test images of each class are clean, and how many are copies of training images.",
+    "plots/roc.svg": "ROC curves, one class against the rest.",
+    "plots/precision_recall.svg": "Precision and recall, one class against the rest.",
+    "plots/reliability.svg": "How often the network is right, against how sure it is.",
+    "plots/histograms.svg": "The probability given to the true class.",
+    "plots/curves.svg": "Training and validation, epoch by epoch.",
 }
 EXAMPLES = 3  # of each class
 MAX_PIXELS = 1_000_000_000  # verify has refused what is too large already
@@ -42,7 +44,7 @@ def main() -> None:
     report = chosen.report
     files = dict(zip(manifest["path"], manifest["sha256"], strict=True))
     digests = {"all images (tree digest)": digest(files), **page_digests(chosen.split.folds)}
-    wrong, right = sections.clean_errors(predictions), sections.clean_right(predictions, EXAMPLES)
+    wrong, right = mistakes.clean_errors(predictions), mistakes.clean_right(predictions, EXAMPLES)
     shown = wrong[: report.errors]
     runtime.exact(chosen.threads, "fp32")
     known = boxes.read(report.boxes)
@@ -51,21 +53,21 @@ def main() -> None:
     in_square = {
         path: boxes.in_square(known[path], read(path), chosen.image_size, chosen.prepare) for path in boxed["path"]
     }
-    pictures = [page.figure(Path(path).read_bytes(), caption) for path, caption in PICTURES.items()]
+    plots = [page.figure(Path(path).read_bytes(), caption) for path, caption in PLOTS.items()]
     values = chosen.model_dump(mode="json")
     parts = [
-        sections.question(chosen.classes),
-        sections.scores(metrics, chosen.classes, report.published),
-        *patients(metrics, chosen.classes, chosen.evaluate.apart),
+        answer(metrics, predictions, chosen.classes, chosen.split),
         sections.worth(metrics, chosen.classes),
+        *patients(metrics, chosen.classes, chosen.evaluate.apart),
+        *scores(metrics, chosen.classes, report.published),
+        mistakes.errors(wrong, chosen.classes, {path: looked[path] for path in shown["path"]}),
+        mistakes.right(right, looked),
+        *boxes.section(boxed, looked, in_square),
+        page.section("Pictures of the result", *sections.numbered(chosen.classes), page.plots(plots)),
         sections.data(manifest, chosen.classes),
         sections.examples(manifest, chosen.classes, EXAMPLES, read),
         sections.audit(predictions, chosen.classes),
         *whose(manifest, chosen.classes, chosen.split.protocol),
-        page.section("Pictures of the result", *sections.numbered(chosen.classes), *pictures),
-        sections.errors(shown, len(wrong), looked),
-        sections.right(right, looked),
-        *boxes.section(boxed, looked, in_square),
         sections.pairs(crossing, report.pairs, read),
         sections.remake({key: values[key] for key in params.KEYS if key in values}, digests),
     ]

@@ -10,21 +10,10 @@ import pandas as pd
 
 from stages.dialect import written
 from stages.evaluate.absent import counted
-from stages.evaluate.titles import BASELINES, OF_CLASS, SCORES
+from stages.evaluate.titles import BASELINES
 from stages.report import page
-from stages.shell.errors import InputError
 
 Read = Callable[[str], np.ndarray]  # path below data/raw -> uint8 [H, W]
-Looked = dict[str, tuple[np.ndarray, np.ndarray]]  # path -> image [S, S], overlay [H, W, 3]
-
-
-def question(classes: list[str]) -> str:
-    """Return the section that says what is asked of the network."""
-    return page.section(
-        "The question",
-        page.paragraph(f"One slice of a head, from an MRI scanner: which of {', '.join(classes)} does it show?"),
-        page.paragraph("A study of method, not a medical device: nothing here may be used to treat anyone.", soft=True),
-    )
 
 
 def examples(manifest: pd.DataFrame, classes: list[str], count: int, read: Read) -> str:
@@ -93,111 +82,56 @@ def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
         for kind in names
         if kind in kinds.index
     ]
-    leaked = int((predictions["leaked"] != "none").sum())
-    share = leaked / max(1, len(predictions))
     return page.section(
         "Copies",
-        page.paragraph(
-            f"{leaked} of {len(predictions)} test images ({share:.1%}) are copies of images in the training set. "
-            "A score on those tells what the network remembers, not what it can tell apart."
-        ),
         page.table("Test images by the kind of their copy", ["", *classes, "all"], rows),
-        page.paragraph(
-            "Clean of copies is not clean of patients: several slices of one head can stand on both sides, "
-            "and where patient names are lost nothing can find them.",
-            soft=True,
-        ),
     )
 
 
-def scores(metrics: dict[str, Any], classes: list[str], published: dict[str, float] | None) -> str:
-    """Return the scores of all, clean and leaked test images, beside published figures where there are any."""
-    groups = ["all", "clean", "leaked"]
-    head = [
-        "",
-        *(["published"] if published else []),
-        *(f"{name} ({counted(metrics[name], classes)})" for name in groups),
-    ]
-    names = SCORES | {f"{key}.{name}": f"{title}, {name}" for key, title in OF_CLASS.items() for name in classes}
-    for key in published or {}:
-        if key not in names:
-            raise InputError(f"params.yaml: report.published: no score is called {key!r}; there are {', '.join(names)}")
-    rows = []
-    for key, title in names.items():
-        cells = [_figure(metrics[name], key) for name in groups]
-        if any(cells):
-            rows.append([title, *([_plain((published or {}).get(key))] if published else []), *cells])
-    notes = [
-        page.paragraph(f"There is no {name} test image, so nothing is said of them.")
-        for name in groups
-        if not metrics[name]["n"]
-    ]
-    return page.section("The result", page.table("Test scores; 95 % intervals in brackets", head, rows), *notes)
-
-
 def worth(metrics: dict[str, Any], classes: list[str]) -> str:
-    """Return the section that holds the network's accuracy against what knows no anatomy."""
+    """Return the section on what the number is worth: copies, patients, and what knows no anatomy, held against it."""
     groups = [name for name in ("all", "clean", "leaked") if metrics[name]["n"]]
-    heads = [f"{name} ({counted(metrics[name], classes)})" for name in groups]
-    rows = [["the network", *(_figure(metrics[name], "accuracy") for name in groups)]]
+    titles = {"all": "all", "clean": "without a copy in training", "leaked": "copies"}
+    heads = [f"{titles[name]} ({counted(metrics[name], classes)})" for name in groups]
+    rows = [["the network", *(_accuracy(metrics[name]) for name in groups)]]
     for key, title in BASELINES.items():
-        found = metrics["baselines"][key]
-        rows.append([title, *(_figure(found[name], "accuracy") for name in groups)])
+        rows.append([title, *(_accuracy(metrics["baselines"][key][name]) for name in groups)])
     return page.section(
-        "What the number is worth",
+        "What it is worth",
+        page.paragraph(copied(metrics)),
+        page.paragraph(seen_before(metrics)),
         page.paragraph(
             "The classes of a merged dataset come from different sources, and slices of one head resemble each other. "
             "So part of any accuracy is not medicine: these learn from the same training images and know no anatomy."
         ),
-        page.table("Accuracy; 95 % intervals in brackets", ["", *heads], rows),
+        page.table("Accuracy on test images; 95 % intervals below", ["", *heads], rows, stacked=True),
     )
 
 
-def clean_errors(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the clean test images that the network was wrong about, with its confidence, the most confident first."""
-    wrong = _clean(predictions, right=False)
-    return wrong.sort_values(["confidence", "path"], ascending=[False, True])
+def copied(metrics: dict[str, Any]) -> str:
+    """Return the sentence on how many test images are copies of training images."""
+    leaked, n = metrics["leaked"]["n"], metrics["all"]["n"]
+    if not leaked:
+        return f"None of the {n:,} test images was found to be a copy of a training image."
+    return (
+        f"{leaked:,} of {n:,} test images ({leaked / n:.1%}) are copies of images in the training set; "
+        f"{metrics['clean']['n']:,} have no copy there. A score on copies tells what the network remembers, not what "
+        "it can tell apart."
+    )
 
 
-def clean_right(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the first `count` clean test images of each class that the network was right about: not the best ones."""
-    return _clean(predictions, right=True).sort_values("path").groupby("label", sort=True).head(count)
-
-
-def _clean(predictions: pd.DataFrame, right: bool) -> pd.DataFrame:
-    clean = predictions[predictions["leaked"] == "none"]
-    chosen = clean[(clean["predicted"] == clean["label"]) == right]
-    given = [name for name in chosen.columns if name.startswith("p_")]
-    return chosen.assign(confidence=chosen[given].max(axis=1))
-
-
-def errors(wrong: pd.DataFrame, count: int, looked: Looked) -> str:
-    """Return the first of `count` mistakes on clean test images, as the network saw them and where it looked."""
-    items = [
-        page.looked_card(
-            *looked[row.path], f"{row.label} taken for {row.predicted}, {row.confidence:.0%} sure", row.path
+def seen_before(metrics: dict[str, Any]) -> str:
+    """Return the sentence on how many test images are of patients whom training has seen."""
+    if "patients" not in metrics:
+        return (
+            "Clean of copies is not clean of patients: whose images they are is not known, and several slices of one "
+            "head can stand on both sides."
         )
-        for row in wrong.itertuples()
-    ]
-    text = (
-        "The clean test images that the network was most sure of and wrong about: as it saw them, and (right) how much "
-        "each place spoke for its answer: Grad-CAM by cell, on the deepest layer with 4 cells a side or more."
-        if items
-        else f"Clean test images that it was wrong about: {count}. None is shown (report.errors in params.yaml)."
-        if count
-        else "No clean test image was wrong."
+    seen, new, unknown = (metrics.get(f"{name}_patients", {"n": 0})["n"] for name in ("known", "new", "unknown"))
+    return (
+        f"{seen:,} test images are of patients with training images, {new:,} are known to be of new ones, and of "
+        f"{unknown:,} nobody knows: a score on the first says little of people never seen."
     )
-    return page.section("The most confident errors", page.paragraph(text), page.cards(items))
-
-
-def right(found: pd.DataFrame, looked: Looked) -> str:
-    """Return clean test images that were classified correctly, and where the network looked."""
-    items = [
-        page.looked_card(*looked[row.path], f"{row.label}, {row.confidence:.0%} sure", row.path)
-        for row in found.itertuples()
-    ]
-    text = "The first clean test images of each class, by name, that it was right about. A map is a hint, not a proof."
-    return page.section("Correct answers", page.paragraph(text), page.cards(items))
 
 
 def pairs(crossing: pd.DataFrame, count: int, read: Read) -> str:
@@ -221,15 +155,8 @@ def gallery(crossing: pd.DataFrame, count: int) -> pd.DataFrame:
     return order.sort_values(["turn", "kind", "path"])[:count].sort_values(["kind", "similarity", "path"])
 
 
-def _figure(group: dict[str, Any], key: str) -> str:
-    value: Any = group
-    for part in key.split("."):
-        value = value.get(part, {}) if isinstance(value, dict) else {}
-    if not isinstance(value, int | float):
+def _accuracy(group: dict[str, Any]) -> str:
+    if "accuracy" not in group:
         return ""
-    low, high = group.get(f"{key}_low"), group.get(f"{key}_high")
-    return _plain(value) + (f" [{_plain(low)}, {_plain(high)}]" if low is not None else "")
-
-
-def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    low, high = group.get("accuracy_low"), group.get("accuracy_high")
+    return f"{group['accuracy']:.4f}" + ("" if low is None else f" [{low:.4f}, {high:.4f}]")

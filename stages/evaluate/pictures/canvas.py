@@ -1,7 +1,8 @@
-"""One look for all pictures: size, letters, colours that colour-blind people tell apart; and pixels to PNG."""
+"""One look for all pictures: size, letters, colours that colour-blind people tell apart; written as SVG."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,14 +11,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from stages.evaluate.pictures.letters import FONT
-from stages.evaluate.pictures.png import encode
 
-DPI = 150
 INK, SOFT, GRID = "#1c2430", "#5d6877", "#dfe3e8"
 # Okabe and Ito 2008, Color Universal Design; yellow left out, which is hard to see on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -26,7 +25,6 @@ GOOD, BAD = COLOURS[0], COLOURS[1]
 GROUP_TITLES = {"all": "all test images", "clean": "clean test images"}
 
 STYLE: dict[Any, Any] = {
-    "figure.dpi": DPI,
     "figure.facecolor": "white",
     "font.family": FONT,
     "font.size": 10,
@@ -45,6 +43,8 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
+    "svg.fonttype": "path",  # no font is needed to show it
+    "svg.hashsalt": "brainmri",  # or ids of clips and markers are random
 }
 
 
@@ -86,8 +86,8 @@ def counted(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def to_png(made: Figure) -> bytes:
-    """Return the drawn figure as a PNG file."""
-    canvas = FigureCanvasAgg(made)
-    canvas.draw()
-    return encode(np.asarray(canvas.buffer_rgba())[..., :3].copy(), DPI)
+def to_svg(made: Figure) -> bytes:
+    """Return the drawn figure as an SVG file that says nothing of when and with what it was made."""
+    written = io.BytesIO()
+    FigureCanvasSVG(made).print_svg(written, metadata={"Creator": None, "Date": None})
+    return written.getvalue()

@@ -35,8 +35,9 @@ def _matrix(axes: Axes, table: pd.DataFrame) -> None:
     numbers = table.to_numpy()
     sums = numbers.sum(axis=1, keepdims=True)
     shares = numbers / np.where(sums > 0, sums, 1)
-    axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1, interpolation="nearest")
-    places = np.arange(len(table))
+    places, edges = np.arange(len(table)), np.arange(len(table) + 1) - 0.5
+    axes.pcolormesh(edges, edges, shares, cmap=SHADES, vmin=0, vmax=1)  # an image would be a PNG in the SVG
+    axes.set(aspect="equal", ylim=edges[[-1, 0]])
     names = drawn([str(name) for name in table.columns])
     turned = len(names) > 4 or max(map(len, names)) > 11
     axes.set_xticks(
