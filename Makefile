@@ -29,8 +29,8 @@ proof: .venv/made
 env: .venv/made
 
 # the versions and hashes of the lock files, whatever index pip is set up for; then the project itself, editable
-.venv/made: requirements.lock requirements-extra.lock requirements-serve.lock pyproject.toml
+.venv/made: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock -r requirements-extra.lock -r requirements-serve.lock
+	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -63,6 +64,22 @@ def process_pool(count: int, start: Literal["fork", "forkserver"] = "forkserver"
     """Return a pool of `count` processes that end when this one does, also where it is killed."""
     context = multiprocessing.get_context(start)
     return ProcessPoolExecutor(count, mp_context=context, initializer=end_with, initargs=(os.getpid(),))
+
+
+@contextlib.contextmanager
+def limited(seconds: float, error: Exception) -> Iterator[None]:
+    """Raise `error` in what takes longer, and each second again where it goes on; in a process's main thread only."""
+
+    def stop(*_: object) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def limit_threads(threads: int) -> None:

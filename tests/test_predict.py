@@ -20,10 +20,11 @@ from faulting import NO_OVERRIDE
 from PIL import Image
 
 from commands.__main__ import main
-from commands.predict import dicom, networks
+from commands.predict import networks
 from commands.predict.inputs import File, Unreadable, read
 from stages.backbone.inference import logits
 from stages.prepare.schema import Prepare
+from stages.verify import dicom
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets/images"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from commands.predict import dicom
 from commands.predict.inputs import File, Unreadable, read
 from stages.prepare.schema import Prepare
+from stages.verify import dicom
 from stages.verify.decode import DecodeError
 
 pydicom = pytest.importorskip("pydicom")
@@ -161,11 +161,11 @@ def test_a_file_that_does_not_say_how_it_is_written_is_read_as_it_is(implicit: b
         (mangled(PixelSpacing=["1", "1.5"]), "Pixel Spacing is no number"),
         (made(LEVELS, RescaleSlope="1e308"), "Rescale Slope 1e+308, Intercept 0: beyond what numbers hold"),
         (made(LEVELS, PixelPresentation="COLOR"), "supplemental palette"),
-        (made(LEVELS, syntax="1.2.3.4.5"), "known here: Transfer Syntax UID 1.2.3.4.5; decompress"),
+        (made(LEVELS, syntax="1.2.3.4.5"), "known here: a Transfer Syntax UID that the standard has not; decompress"),
         (mangled(WindowWidth="1.5", WindowCenter="2"), "Window Width is no number"),
-        (made(LEVELS, PhotometricInterpretation="HSV"), "Photometric Interpretation 'HSV': expected one of MONO"),
+        (made(LEVELS, PhotometricInterpretation="HSV"), "unknown Photometric Interpretation: expected one of MONO"),
         (made(LEVELS, PhotometricInterpretation="RGB"), "1 samples a pixel contradict the Photometric"),
-        (made(LEVELS, WindowCenter=1, WindowWidth=2, VOILUTFunction="CUBIC"), "VOI LUT Function 'CUBIC': expected"),
+        (made(LEVELS, WindowCenter=1, WindowWidth=2, VOILUTFunction="CUBIC"), "unknown VOI LUT Function: expected"),
         (made(LEVELS, ModalityLUTSequence=Sequence([pydicom.Dataset()])), "modality table is empty"),
         (made(LEVELS, PhotometricInterpretation="PALETTE COLOR"), "its palette is missing"),
         (made(LEVELS, PixelPresentation="MIXED"), "supplemental palette"),

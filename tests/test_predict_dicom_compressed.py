@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from test_predict_dicom import JPEG_BASELINE, MAX, frames, made
 
-from commands.predict import dicom
-from commands.predict.dicom import codecs
+from stages.verify import dicom
 from stages.verify.decode import DecodeError, decode_grey
+from stages.verify.dicom import codecs
 
 pydicom = pytest.importorskip("pydicom")
 jpeg_ls = pytest.importorskip("jpeg_ls")

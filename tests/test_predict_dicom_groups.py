@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_predict_dicom import MAX, frames, made
 
-from commands.predict import dicom
+from stages.verify import dicom
 from stages.verify.decode import DecodeError
 
 pydicom = pytest.importorskip("pydicom")

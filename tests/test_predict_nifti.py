@@ -10,12 +10,12 @@ import random
 import numpy as np
 import pytest
 
-from commands.predict import nifti
 from commands.predict.inputs import File, Picture, Unreadable, read
 from stages.prepare.schema import Prepare
+from stages.verify import nifti
 from stages.verify.decode import DecodeError
 
-nibabel = pytest.importorskip("nibabel", reason="needs nibabel, of the extra `nifti`")
+nibabel = pytest.importorskip("nibabel")
 
 SIDES = (1.0, 1.25, 4.0)  # mm: thick slices from foot to head
 PREPARE = Prepare(crop=False, crop_threshold=0.1, max_pixels=10_000)
@@ -165,7 +165,7 @@ def test_without_nibabel_the_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     (tmp_path / "a.nii").write_bytes(upright())
     (found,) = read(File(tmp_path / "a.nii", "a.nii"), 32, PREPARE)
-    assert isinstance(found, Unreadable) and "pip install 'brainmri[nifti]'" in found.reason
+    assert isinstance(found, Unreadable) and "pip install nibabel" in found.reason
 
 
 def test_other_gzips_and_images_are_no_volumes():

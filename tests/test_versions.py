@@ -42,8 +42,13 @@ UNUSED = {  # beside them, in one stage
     "train": {"PIL": "torchvision's transforms, which are not used"},
     "card": {"PIL": "phantoms, which are not drawn: the card reads their parameters"},
 }
+# files that are DICOM (with any compression) or NIfTI
+SCANS = "import pydicom, pydicom.pixels, jpeg_ls, imagecodecs, nibabel; imagecodecs.jpeg8_decode"
 LATER = {  # what a stage loads only in other settings than those of the tiny study
-    "verify": "import faiss",  # more images than verify.twins.exact_up_to
+    "fetch": "import pydicom",  # series: whose they are, and which are left out
+    "verify": f"import faiss; {SCANS}",  # more images than verify.twins.exact_up_to
+    "prepare": SCANS,
+    "report": SCANS,
     # train.compile
     "train": "import torch._inductor.codegen.cpp, torch._inductor.compile_fx, torch.utils.cpp_extension",
 }

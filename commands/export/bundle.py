@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from commands.predict.bundle import DESCRIPTORS, INDEX, MANIFEST, PREDICTOR, WEIGHTS
-from commands.predict.model import Model
+from commands.predict.model import Model, digests
 from stages.evaluate import likeness
 from stages.files import replacing
 
@@ -41,12 +41,12 @@ def write(model: Model, out: Path) -> list[str]:
 def _tables(model: Model) -> dict[str, bytes]:
     """Return the study's tables, cut to the training images and to the columns that are read."""
     data = model.study / "data"
-    digests = pd.read_csv(data / "manifest.csv", usecols=["path", "sha256"], keep_default_na=False).set_index("path")
+    known = digests(data).set_index("path").loc[model.training].reset_index()
     described = io.BytesIO()
     np.save(described, likeness.descriptors(data)(model.training))
     return {
         INDEX: _csv(pd.DataFrame({"array": "train", "path": model.training})),
-        MANIFEST: _csv(digests.loc[model.training].reset_index()),
+        MANIFEST: _csv(known if (known["frame"] != "").any() else known.drop(columns="frame")),
         DESCRIPTORS: described.getvalue(),
     }
 

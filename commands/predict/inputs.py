@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from commands.predict import dicom, nifti
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
 from stages.shell.errors import InputError
-from stages.verify.decode import DecodeError, decode_grey, pages
+from stages.verify.decode import DecodeError
 from stages.verify.describe import CELLS, VIEWS, Described, describe
 from stages.verify.frames import FRAMES, SIDE
+from stages.verify.picture import TAKEN, Axis, pictures
 
 MAX_BYTES = 500_000_000  # of one file, which is read whole
 QUALITY = 88  # of JPEGs for people
@@ -95,15 +94,15 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def read_all(chunk: list[File], size: int, prepare: Prepare) -> list[list[Picture | Unreadable]]:
+def read_all(chunk: list[File], size: int, prepare: Prepare, axis: Axis = TAKEN) -> list[list[Picture | Unreadable]]:
     """Return what is in each of some files."""
-    return [read(file, size, prepare) for file in chunk]
+    return [read(file, size, prepare, axis=axis) for file in chunk]
 
 
-def read(file: File, size: int, prepare: Prepare, shown: int = 0) -> list[Picture | Unreadable]:
+def read(file: File, size: int, prepare: Prepare, shown: int = 0, axis: Axis = TAKEN) -> list[Picture | Unreadable]:
     """Return the pictures of a file, each cut and resized as the prepare stage does it; or why there are none.
 
-    With `shown` each has a JPEG of that many pixels a side for people too.
+    With `shown` each has a JPEG of that many pixels a side for people too. `axis` is that of a volume's slices.
     """
     path = str(file.path)
     try:
@@ -118,7 +117,7 @@ def read(file: File, size: int, prepare: Prepare, shown: int = 0) -> list[Pictur
         data = file.path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         found: list[Picture | Unreadable] = []
-        for number, grey in enumerate(_levels(data, file.name, prepare.max_pixels), 1):
+        for number, (grey, _, _) in enumerate(pictures(data, file.name, prepare.max_pixels, axis), 1):
             if max(grey.shape) ** 2 > 4 * prepare.max_pixels:
                 raise DecodeError(f"{grey.shape[1]} x {grey.shape[0]} pixels are too long and thin")
             image = square(grey, size, prepare.crop, prepare.crop_threshold)
@@ -129,20 +128,6 @@ def read(file: File, size: int, prepare: Prepare, shown: int = 0) -> list[Pictur
     except OSError as error:
         return [Unreadable(path, f"cannot be read: {error.strerror or error}")]
     return found if len(found) > 1 else [each._replace(frame=None) for each in found if isinstance(each, Picture)]
-
-
-def _levels(data: bytes, name: str, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the grey levels of each DICOM frame, NIfTI slice or page of a TIFF, or the one picture of another file."""
-    if dicom.is_dicom(data, name):
-        yield from dicom.frames(data, max_pixels)
-        return
-    if nifti.is_nifti(data, name):
-        yield from nifti.slices(data, max_pixels)
-        return
-    count = pages(data)
-    if count > dicom.MAX_FRAMES:
-        raise DecodeError(f"{count} pages: expected 1 to {dicom.MAX_FRAMES}")
-    yield from (decode_grey(data, max_pixels, page) for page in range(count))
 
 
 def jpeg(grey: NDArray[np.uint8], side: int, prepare: Prepare) -> bytes:

@@ -20,8 +20,9 @@ from stages.report.gradcam import overlay_png
 from stages.runtime import Device
 from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar
+from stages.verify import picture as pictures
 from stages.verify.confirm import framed_similarities, similarities
-from stages.verify.decode import DecodeError, decode_grey
+from stages.verify.decode import DecodeError
 from stages.verify.describe import CELLS, Described, describe
 from stages.verify.overlap import PLAIN, best_frames
 from stages.verify.schema import Twins
@@ -80,7 +81,7 @@ class Model:
                 pd.read_csv(data / f"prepared{fold}/index.csv", usecols=["array", "path"], keep_default_na=False)
                 for fold in self.folds
             ]
-            manifest = pd.read_csv(data / "manifest.csv", usecols=["path", "sha256"], keep_default_na=False)
+            manifest = digests(data)
             described = likeness.descriptors(data)
         except FileNotFoundError as error:
             raise InputError(f"{error.filename} not found: `dvc repro` or `dvc pull` in the study") from None
@@ -88,7 +89,8 @@ class Model:
         self.training = index.loc[index["array"] == "train", "path"].drop_duplicates().tolist()
         self.stored = likeness.store(described(self.training))
         known = manifest[manifest["path"].isin(set(self.training))]
-        self.by_digest = dict(zip(known["sha256"][::-1], known["path"][::-1], strict=True))
+        rows = known[::-1]
+        self.by_digest = dict(zip(zip(rows["sha256"], rows["frame"], strict=True), rows["path"], strict=True))
 
     def predictions(self, files: list[File]) -> Iterator[Prediction | Unreadable]:
         """Yield what is said of each picture in `files`, in their order. Reading goes on while the network computes."""
@@ -110,7 +112,8 @@ class Model:
 
     def _read(self, files: list[File], bar: Any) -> Iterator[Picture | Unreadable]:
         chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-        work = partial(read_all, size=self.meta.image_size, prepare=self.about.prepare)
+        axis = self.about.volumes.axis
+        work = partial(read_all, size=self.meta.image_size, prepare=self.about.prepare, axis=axis)
         for results in runtime.in_order(work, chunks):
             for found in results:
                 yield from found
@@ -150,15 +153,17 @@ class Model:
 
     def _copy(self, picture: Picture, nearest: str, cosine: float) -> tuple[str, str]:
         """Return the training image that a picture is a copy of, and the kind, by the audit's own measure."""
-        if same := self.by_digest.get(picture.sha256):
+        which = "" if picture.frame is None else pictures.frame(picture.frame, self.about.volumes.axis)
+        if same := self.by_digest.get((picture.sha256, which)):
             return same, "byte"
-        file = self.study / "data/raw" / nearest
+        raw = self.study / "data/raw"
+        file = pictures.located(raw, nearest)[0]
         if not nearest or cosine < self.about.twins.candidate:
             return "", ""
         if not file.is_file():
             return (nearest, "alike") if cosine >= ALONE else ("", "")
         try:
-            other = describe(decode_grey(file.read_bytes(), MAX_PIXELS))
+            other = describe(pictures.read(raw, nearest, MAX_PIXELS))
         except DecodeError:
             return "", ""
         kind = copy_kind(picture.described, other, self.about.twins) if other else ""
@@ -173,6 +178,13 @@ class Model:
     def heat(self, images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return how much each place of the network's pictures [N, S, S] speaks for one class each, [N, S, S]."""
         return self.networks.heat(images, classes)
+
+
+def digests(data: Path) -> pd.DataFrame:
+    """Return path, sha256 and frame of every picture in a study's manifest; frame is "" of a file's only one."""
+    wanted = ["path", "sha256", "frame"]
+    table = pd.read_csv(data / "manifest.csv", usecols=lambda name: name in wanted, keep_default_na=False, dtype=str)
+    return table.reindex(columns=wanted, fill_value="")
 
 
 def copy_kind(one: Described, other: Described, twins: Twins) -> str:

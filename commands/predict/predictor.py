@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from stages.params import Group
 from stages.prepare.schema import Prepare
 from stages.shell.errors import InputError
-from stages.verify.schema import Twins
+from stages.verify.schema import Twins, Volumes
 
 
 class Predictor(Group):
@@ -25,6 +25,7 @@ class Predictor(Group):
     temperature: PositiveFloat
     lowest_likeness: float | None
     twins: Twins
+    volumes: Volumes = Volumes()
 
 
 class Folds(Group):

@@ -23,7 +23,9 @@ from commands.serve.series import Place
 from commands.serve.study import about, examples
 from commands.serve.uploads import FILES, Upload, Uploads
 from stages.report.gradcam import STRENGTH
-from stages.verify.decode import DecodeError, decode_grey
+from stages.verify.decode import DecodeError
+from stages.verify.picture import located
+from stages.verify.picture import read as read_picture
 
 PAGE = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -66,7 +68,7 @@ class Desk:
     async def open(self, _app: web.Application) -> AsyncIterator[None]:
         """Start what answers, and end it with the server."""
         self.network = Network(self.model)
-        self.readers = Readers(self.model.meta.image_size, self.model.about.prepare)
+        self.readers = Readers(self.model.meta.image_size, self.model.about.prepare, self.model.about.volumes.axis)
         yield
         self.readers.close()
         self.network.close()
@@ -150,7 +152,7 @@ class Desk:
             raise web.HTTPNotFound(text="its file is not in data/raw: `dvc pull data/raw` brings it\n") from None
 
     def _look(self, path: str) -> bytes:
-        grey = decode_grey((self.model.study / "data/raw" / path).read_bytes(), MAX_PIXELS)
+        grey = read_picture(self.model.study / "data/raw", path, MAX_PIXELS)
         return jpeg(grey, SHOWN, self.model.about.prepare)
 
     async def example(self, request: web.Request) -> web.Response:
@@ -160,6 +162,6 @@ class Desk:
         if not found or not number.isdecimal():
             raise web.HTTPNotFound(text="no test image in data/raw\n")
         path = found[int(number[:9]) % len(found)]
-        data = await asyncio.to_thread((self.model.study / "data/raw" / path).read_bytes)
+        data = await asyncio.to_thread(located(self.model.study / "data/raw", path)[0].read_bytes)
         name = json.dumps(path)  # ASCII, whatever is in the name
         return web.Response(body=data, content_type="application/octet-stream", headers={"X-Name": name})

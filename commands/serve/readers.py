@@ -14,6 +14,7 @@ from commands.predict.inputs import File, Picture, Unreadable, read
 from commands.serve.series import NOWHERE, Place, place
 from stages import runtime
 from stages.prepare.schema import Prepare
+from stages.verify.picture import TAKEN, Axis
 
 SECONDS = 120  # for one file
 FILES = 200  # that one process decodes before it is replaced, with whatever memory decoders have kept
@@ -27,9 +28,9 @@ class Read(NamedTuple):
     place: Place
 
 
-def read_upload(file: File, size: int, prepare: Prepare) -> Read:
+def read_upload(file: File, size: int, prepare: Prepare, axis: Axis) -> Read:
     """Return what is in a file, and where its slices belong."""
-    found = read(file, size, prepare, SHOWN)
+    found = read(file, size, prepare, SHOWN, axis)
     if not isinstance(found[0], Picture):
         return Read(found, NOWHERE)
     return Read(found, place(file.path.read_bytes(), file.name, found[0].sha256, len(found)))
@@ -54,9 +55,9 @@ class Reader:
 class Readers:
     """As many as there are workers; each reads one file at a time."""
 
-    def __init__(self, size: int, prepare: Prepare) -> None:
+    def __init__(self, size: int, prepare: Prepare, axis: Axis = TAKEN) -> None:
         """Start them, for pictures of `size` pixels a side."""
-        self.size, self.prepare = size, prepare
+        self.asked = size, prepare, axis
         self.free: asyncio.Queue[Reader] = asyncio.Queue()
         for _ in range(runtime.workers()):
             self.free.put_nowait(Reader())
@@ -78,7 +79,7 @@ class Readers:
             self.free.put_nowait(self._next(reader, done))
 
     async def _work(self, pool: ProcessPoolExecutor, file: File) -> Read:
-        return await asyncio.get_running_loop().run_in_executor(pool, read_upload, file, self.size, self.prepare)
+        return await asyncio.get_running_loop().run_in_executor(pool, read_upload, file, *self.asked)
 
     def _next(self, reader: Reader, done: bool) -> Reader:
         """Return who reads next: the same process while it is well and young."""

@@ -9,7 +9,7 @@ import pandas as pd
 from stages import params
 from stages.card.card import PATH, card
 from stages.card.schema import Params
-from stages.fetch.tree import digest
+from stages.fetch.tree import digest, files
 from stages.files import atomic_write, read_figures, sha256_file
 from stages.shell.running import run
 
@@ -20,7 +20,7 @@ def main() -> None:
     chosen = params.load(Params)
     weights = [f"models{part}/model.safetensors" for part in chosen.split.folds.values()]
     digests = {path: sha256_file(path) for path in weights}
-    digests["all images (tree digest)"] = digest(dict(zip(manifest["path"], manifest["sha256"], strict=True)))
+    digests["all images (tree digest)"] = digest(files(manifest))
     atomic_write(PATH, card(read_figures("metrics/scores.csv"), manifest, chosen, digests))
 
 

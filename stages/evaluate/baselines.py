@@ -7,8 +7,10 @@ Each learns from the training images of the study alone, and chooses nothing by 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,16 +57,32 @@ def linear(train: Floats, labels: Labels, test: Floats) -> Labels:
     return np.asarray(model.classes_[likelihood.argmax(axis=1)], np.int64)
 
 
-def file_facts(paths: list[str], root: Path) -> Floats:
-    """Return what a file tells without its picture: size, dimensions, mode, JPEG tables; float64 [N, 11]."""
-    return np.array([_facts(root / path) for path in paths])
+def file_facts(paths: list[str], root: Path, sides: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> Floats:
+    """Return what a file tells without its picture: size, dimensions, mode, JPEG tables; float64 [N, 11].
+
+    `sides` has width and height of the pictures whose files are no plain images: series and volumes.
+    """
+    return np.array([_facts(root, path, sides.get(path)) for path in paths])
 
 
-def _facts(path: Path) -> list[float]:
+def _facts(root: Path, path: str, sides: tuple[int, int] | None) -> list[float]:
     try:
-        return _facts_of(path.read_bytes())
+        if sides is None:
+            return _facts_of((root / path).read_bytes())
+        return _facts_of_scan(_size(root, path), *sides)
     except OSError as error:  # Pillow's are too
-        raise InputError(f"{path} is not as the verify stage found it ({error}): run `dvc repro`") from None
+        raise InputError(f"{root / path} is not as the verify stage found it ({error}): run `dvc repro`") from None
+
+
+def _size(root: Path, path: str) -> int:
+    """Return the bytes of the file that an address means: the path itself, or what stands before its `#`."""
+    file = root / path
+    return (file if file.exists() else root / path.rpartition("#")[0]).stat().st_size
+
+
+def _facts_of_scan(size: int, width: int, height: int) -> list[float]:
+    shape = [np.log(width), np.log(height), float(width == height)]
+    return [np.log(size), size / (width * height), *shape, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]
 
 
 def _facts_of(data: bytes) -> list[float]:
@@ -118,7 +136,7 @@ def guesses(index: pd.DataFrame, classes: list[str], root: Path, prepared: str) 
     described = descriptors(root)
     ways: dict[str, Callable[[], Labels]] = {
         "majority_class": lambda: majority(labels, len(test)),
-        "file_facts": lambda: linear(*_both(file_facts, train, labels, test, root / "raw")),
+        "file_facts": lambda: linear(*_both(partial(file_facts, sides=scans(root)), train, labels, test, root / "raw")),
         "border": lambda: linear(
             borders(np.load(root / prepared / "train.npy", mmap_mode="r")),
             labels,
@@ -127,6 +145,14 @@ def guesses(index: pd.DataFrame, classes: list[str], root: Path, prepared: str) 
         "nearest_neighbour": lambda: nearest(described(train["path"])[:, 0], labels, described(test["path"])[:, 0]),
     }
     return {name: way() if len(test) else np.zeros(0, np.int64) for name, way in ways.items()}
+
+
+def scans(root: Path) -> dict[str, tuple[int, int]]:
+    """Return {path: (width, height)} of the pictures that are frames of their files, or of formats of scanners."""
+    known = pd.read_csv(root / "manifest.csv", keep_default_na=False)
+    frames = known["frame"].astype(str) if "frame" in known else pd.Series("", known.index)
+    rows = known[known["format"].isin(["DICOM", "NIfTI"]) | (frames != "")]
+    return dict(zip(rows["path"], zip(rows["width"], rows["height"], strict=True), strict=True))
 
 
 def _both(

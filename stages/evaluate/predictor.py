@@ -10,6 +10,7 @@ import pandas as pd
 from stages.evaluate import likeness
 from stages.evaluate.schema import Params
 from stages.files import sha256_file
+from stages.verify.schema import Volumes
 
 
 def predictor(
@@ -21,6 +22,7 @@ def predictor(
     """
     described = likeness.descriptors(data)
     train, val = (described(index.loc[index["array"] == array, "path"]) for array in ("train", "val"))
+    volumes = chosen.verify.volumes
     return {
         "weights_sha256": sha256_file(weights),
         "prepare": chosen.prepare.model_dump(mode="json"),
@@ -30,4 +32,4 @@ def predictor(
         "temperature": temperature,
         "lowest_likeness": likeness.lowest_usual(val, likeness.store(train)),
         "twins": chosen.verify.twins.model_dump(mode="json"),
-    }
+    } | ({} if volumes == Volumes() else {"volumes": volumes.model_dump(mode="json")})

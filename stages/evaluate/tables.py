@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Curve = Callable[[NDArray[np.bool_], Floats], tuple[Floats, Floats]]  # truth, scores -> x, y
 
 KINDS = ("none", "byte", "pixel", "copy", "mirrored", "rotated")  # of leak, as verify names them
-WHOSE = ("patient", "patient_in_training", "group")  # columns of the index that tell whose image it is
+WHOSE = ("patient", "patient_in_training", "group", "frame")  # columns of the index that tell which image it is, whose
 POINTS = 200  # of a curve, at most: more cannot be seen
 HISTOGRAM_BINS = 20
 

@@ -6,13 +6,11 @@ import csv
 import hashlib
 import io
 import re
-import signal
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from stages import runtime
 from stages.fetch.names import shown
 from stages.fetch.schema import PatientsParams
 from stages.shell.errors import InputError
@@ -143,29 +141,14 @@ def _by_table(names: list[str], table: Iterable[tuple[str, str]], name: str, dra
 
 def _by_pattern(names: list[str], pattern: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    with _limited(f"{KEY}.pattern takes more than {SECONDS} s: expected one without repeats inside repeats"):
+    slow = InputError(f"{KEY}.pattern takes more than {SECONDS} s: expected one without repeats inside repeats")
+    with runtime.limited(SECONDS, slow):
         for path in names:
             if match := re.fullmatch(pattern, path.rsplit("/", 1)[1]):
                 found[path] = _checked((match["patient"] or "").strip(), f"{KEY}.pattern on {shown(path)}")
     if not found:
         raise InputError(f"{KEY}.pattern matches no file's whole name, such as {shown(names[0].rsplit('/', 1)[1])}")
     return found
-
-
-@contextmanager
-def _limited(message: str) -> Iterator[None]:
-    """Stop what takes more than SECONDS; `re` looks for signals while it tries."""
-
-    def stop(*_: Any) -> None:
-        raise InputError(message)
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _one_class(known: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from stages.fetch.layout import ALL_SPLITS
 from stages.fetch.names import shown
@@ -32,9 +33,22 @@ def digest(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(listing(hashes).encode()).hexdigest()
 
 
+def files(pictures: Mapping[str, Any]) -> dict[str, str]:
+    """Return {path: sha256} of the files in the manifest's columns: path, sha256, and perhaps frame.
+
+    Examples
+    --------
+    >>> files({"path": ["a.nii#1", "a.nii#2", "b"], "sha256": ["11", "11", "22"], "frame": ["1", "2", ""]})
+    {'a.nii': '11', 'b': '22'}
+    """
+    frames = pictures["frame"] if "frame" in pictures else [""] * len(pictures["path"])
+    rows = zip(pictures["path"], pictures["sha256"], frames, strict=True)
+    return {path.removesuffix(f"#{frame}") if frame else path: sha for path, sha, frame in rows}
+
+
 def hashes_of(folder: Path | str) -> dict[str, str]:
-    """Hash every `<split>/<class>/<file>` below a folder: {path: sha256}."""
-    found = (path for split in ALL_SPLITS for path in Path(folder).glob(f"{split}/*/*") if path.is_file())
+    """Hash every file in a class's folder, `<split>/<class>/`, or deeper: {path: sha256}."""
+    found = (path for split in ALL_SPLITS for path in Path(folder).glob(f"{split}/*/**/*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in found}
 
 

@@ -13,9 +13,10 @@ from stages.files import replacing
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
 from stages.shell.errors import InputError
-from stages.verify.decode import DecodeError, decode_grey
+from stages.verify.decode import DecodeError
+from stages.verify.picture import read_all, whole_files
 
-CHUNK = 64  # images a task
+CHUNK = 64  # images a task; more, where one file holds more
 
 
 def write_arrays(folder: Path, paths: dict[str, list[str]], raw: Path, size: int, prepare: Prepare) -> None:
@@ -24,9 +25,8 @@ def write_arrays(folder: Path, paths: dict[str, list[str]], raw: Path, size: int
     The bytes do not depend on the number of processes: each image is a pure function of its file, and results are
     taken in order.
     """
-    tasks = [(array, listed[i : i + CHUNK]) for array, listed in paths.items() for i in range(0, len(listed), CHUNK)]
     work = partial(_squares, raw=raw, size=size, prepare=prepare)
-    done = runtime.in_order(work, [chunk for _, chunk in tasks])
+    done = runtime.in_order(work, [chunk for listed in paths.values() for chunk in whole_files(listed, CHUNK)])
     for array, listed in paths.items():
         _write(folder / f"{array}.npy", (len(listed), size, size), done)
 
@@ -44,12 +44,13 @@ def _write(path: Path, shape: tuple[int, int, int], chunks: Iterator[np.ndarray]
 
 
 def _squares(paths: list[str], raw: Path, size: int, prepare: Prepare) -> np.ndarray:
-    return np.stack([_one(raw / path, size, prepare) for path in paths])
+    found = read_all(raw, paths, prepare.max_pixels)
+    return np.stack([_square(raw / path, found, size, prepare) for path in paths])
 
 
-def _one(path: Path, size: int, prepare: Prepare) -> np.ndarray:
+def _square(path: Path, found: Iterator[np.ndarray], size: int, prepare: Prepare) -> np.ndarray:
     try:
-        grey = decode_grey(path.read_bytes(), prepare.max_pixels)
+        grey = next(found)
     except (DecodeError, OSError) as error:
         raise InputError(f"{path} is not as the verify stage found it ({error}): run `dvc repro`") from None
     if max(grey.shape) ** 2 > 4 * prepare.max_pixels:

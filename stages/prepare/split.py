@@ -17,6 +17,8 @@ COLUMNS = ["array", "row", "path", "label", "group", "leaked", "patient", "patie
 def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[str], fold: int = 0) -> pd.DataFrame:
     """Return one row a used image: array (train | val | test), row, path, label, group, leaked, patient and so on.
 
+    With `frame` where the manifest has it.
+
     Parameters
     ----------
     manifest
@@ -54,7 +56,7 @@ def assign(manifest: pd.DataFrame, split: Split, seed: int, classes: Sequence[st
     images = images.assign(row=images.groupby("array").cumcount(), patient_in_training=in_training(images))
     for array in ("train", "val", "test") if split.protocol == "by_patient" else ("train", "val"):
         _every_class(images, array, classes, split)
-    return images[COLUMNS]
+    return images[[*COLUMNS, *(name for name in ("frame",) if name in images)]]
 
 
 def as_given(images: pd.DataFrame, split: Split, seed: int, validated: bool) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages import params, runtime
 from stages.backbone import network
-from stages.fetch.tree import digest
+from stages.fetch.tree import digest, files
 from stages.files import atomic_write, read_figures, sha256_file
 from stages.report import boxes, mistakes, page, sections
 from stages.report.answer import answer
@@ -18,7 +18,7 @@ from stages.report.schema import Params
 from stages.report.whose import whose
 from stages.shell.errors import InputError
 from stages.shell.running import run
-from stages.verify.decode import decode_grey
+from stages.verify import picture
 
 PLOTS = {
     "plots/confusion.svg": "Confusion matrix: how many test images of each class (rows) were called what (columns).",
@@ -42,8 +42,7 @@ def main() -> None:
     metrics = read_figures("metrics/scores.csv")
     crossing = found[(found["split"] != found["twin_split"]) & (found["kind"] != "neighbour")]
     report = chosen.report
-    files = dict(zip(manifest["path"], manifest["sha256"], strict=True))
-    digests = {"all images (tree digest)": digest(files), **page_digests(chosen.split.folds)}
+    digests = {"all images (tree digest)": digest(files(manifest)), **page_digests(chosen.split.folds)}
     wrong, right = mistakes.clean_errors(predictions), mistakes.clean_right(predictions, EXAMPLES)
     shown = wrong[: report.errors]
     runtime.exact(chosen.threads, "fp32")
@@ -106,7 +105,7 @@ def read(path: str) -> np.ndarray:
     """Return an image of the raw data, uint8 [H, W]; InputError where it is not as verify found it."""
     file = Path("data/raw") / path
     try:
-        return decode_grey(file.read_bytes(), MAX_PIXELS)
+        return picture.read(Path("data/raw"), path, MAX_PIXELS)
     except (OSError, InputError) as error:
         raise InputError(f"{file} is not as the verify stage found it ({error}): run `dvc repro`") from None
 

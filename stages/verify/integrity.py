@@ -15,7 +15,7 @@ def integrity(manifest: pd.DataFrame, pairs: pd.DataFrame, neighbours: pd.DataFr
     """Return counts, nested: no lists, nothing missing. Which files they are, data/manifest.csv and pairs.csv tell."""
     good = manifest[manifest.status == "ok"]
     sizes = good.groupby("group").size()
-    equal = good.groupby("sha256").size()
+    equal = good.groupby(["sha256", "frame"] if "frame" in good else "sha256").size()
     splits = splits_of({"split": split} for split in manifest.split.unique())
     return {
         "files": len(manifest),

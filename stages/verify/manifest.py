@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from stages.verify.audit import Pairs
-from stages.verify.scan import Row, splits_of
+from stages.verify.scan import Row, same_bytes, splits_of
 from stages.verify.turns import KINDS
 
+FRAME = "frame"  # the column that is there where a file holds several pictures
 COLUMNS = [
-    *("path", "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status"),
+    *("path", FRAME, "split", "label", "sha256", "pixel_sha256", "width", "height", "mode", "format", "status"),
     *("patient", "group", "twin_kind", "twin_of", "similarity", "twin_in_training", "twin_in_testing"),
     *("neighbour_of", "neighbour_similarity", "twin_in_validation"),
 ]
@@ -63,7 +64,7 @@ class Links:
             return
         number = self.picture[file]
         for other in self._equals(file, self.members[number]):
-            kind = "byte" if self.rows[file]["sha256"] == self.rows[other]["sha256"] else "pixel"
+            kind = "byte" if same_bytes(self.rows[file]) == same_bytes(self.rows[other]) else "pixel"
             yield Link(kind, 1.0, other, True)
         for picture, kind, similarity, same, near in self._near[number]:
             for other in self.firsts[picture]:
@@ -74,7 +75,7 @@ class Links:
         chosen: dict[tuple[str, bool], int] = {}
         for other in files:
             if other != file:
-                alike = self.rows[file]["sha256"] == self.rows[other]["sha256"]
+                alike = same_bytes(self.rows[file]) == same_bytes(self.rows[other])
                 chosen.setdefault((self.rows[other]["split"], alike), other)
         return sorted(set(chosen.values()))
 
@@ -85,23 +86,25 @@ def manifest(rows: list[Row], links: Links, groups: list[int], patients: Mapping
     For a test or validation file the twin is sought in Training, and the nearest is named even if it is no copy
     (`twin_kind` is then `none`). For a training file it is sought everywhere, and only copies are named. The neighbour
     is the most similar file of another group that shows the same head: for a test or validation file in Training, for a
-    training file anywhere. `twin_in_validation` is there where the study has a Validation.
+    training file anywhere. `twin_in_validation` is there where the study has a Validation, `frame` where a file holds
+    several pictures. `patients` is by file; one of several pictures whose patient is unknown is a patient's own.
     """
     lines, known = [], splits_of(rows)
+    absent = {*([] if any(row[FRAME] for row in rows) else [FRAME]), *([] if len(known) > 2 else COLUMNS[-1:])}
     for file, row in enumerate(rows):
         found = sorted(links.of(file), key=Link.rank)
         splits = {rows[link.file]["split"] for link in found if link.same}
         lines.append(
             {
                 **row,
-                "patient": patients.get(row["path"], ""),
+                "patient": patients.get(row["file"]) or (row["file"] if row[FRAME] else ""),
                 "group": groups[file],
                 **_nearest(rows, row["split"], found),
                 **{f"twin_in_{split.lower()}": int(split in splits) for split in known},
                 **_neighbour(rows, row["split"], [link for link in found if is_neighbour(file, link, groups)]),
             }
         )
-    return pd.DataFrame(lines, columns=COLUMNS[: len(COLUMNS) - (len(known) < 3)])
+    return pd.DataFrame(lines, columns=[column for column in COLUMNS if column not in absent])
 
 
 def _nearest(rows: list[Row], split: str, found: list[Link]) -> dict[str, Any]:

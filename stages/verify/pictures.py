@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.verify.scan import Row, splits_of
+from stages.verify.scan import Row, same_bytes, splits_of
 
 
 class Gathered(NamedTuple):
@@ -27,7 +27,7 @@ def gather(rows: list[Row], described: list[bool]) -> Gathered:
     found: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         if row["status"] == "ok":
-            found.setdefault(row["sha256"] if row["flat"] else row["pixel_sha256"], []).append(number)
+            found.setdefault(same_bytes(row) if row["flat"] else row["pixel_sha256"], []).append(number)
     splits = splits_of(rows)
     order = sorted(found.values(), key=lambda files: (not described[files[0]], _rank(rows, files), files[0]))
     searched = [{rows[number]["split"] for number in files} for files in order if described[files[0]]]

@@ -24,6 +24,16 @@ class Twins(Group):
     ]  # descriptors, 1 to 3 a picture; an index of clusters is searched beyond
 
 
+class Volumes(Group):
+    """Which slices of a NIfTI volume are pictures of the study."""
+
+    axis: Literal["taken", "axial", "coronal", "sagittal"] = (
+        "taken"  # taken: the direction of the thickest voxels' side
+    )
+    every: Annotated[int, Field(ge=1, le=10_000)] = 1  # k: each k-th slice, from the first on
+    foreground: Share = 0.1  # of a slice that must be over a tenth of white, or it is left out
+
+
 class VerifyParams(Group):
     """What is checked, and what is tolerated."""
 
@@ -31,6 +41,7 @@ class VerifyParams(Group):
     max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)]  # an image with more is quarantined
     expected: dict[Literal["Training", "Testing", "Validation"], dict[str, Annotated[int, Field(ge=1)]]] | None = None
     twins: Twins
+    volumes: Volumes = Volumes()
 
 
 class Params(Group):

@@ -58,9 +58,9 @@ def examine_study(
     check_counts(paths, params.verify)
     # fork: safe here, as no thread computes yet; and a worker starts in milliseconds.
     with _scratch(root.parent) as scratch, runtime.process_pool(workers, "fork") as pool:
-        rows, descriptors, frames = _scan_to(scratch, paths, root, params.verify, pool)
+        rows, descriptors, frames, order = _scan_to(scratch, paths, root, params.verify, pool)
         gathered = gather(rows, [bool(each.any()) for each in descriptors])
-        pairs = audit(_pictures(scratch, gathered, descriptors, frames), params.verify.twins, pool)
+        pairs = audit(_pictures(scratch, gathered, descriptors, frames, order), params.verify.twins, pool)
     return _examined(rows, gathered, pairs, descriptors, patients)
 
 
@@ -85,23 +85,42 @@ def check_counts(paths: list[str], verify: VerifyParams) -> None:
 
 def _scan_to(
     scratch: Path, paths: list[str], root: Path, verify: VerifyParams, pool: Executor
-) -> tuple[list[Row], NDArray[np.int8], NDArray[np.int8]]:
-    """Scan all files; their views go to a file in `scratch`, so that memory does not grow with them."""
-    descriptors = np.zeros((len(paths), VIEWS, CELLS * CELLS), np.int8)
-    frames = np.zeros((len(paths), len(FRAMES), CELLS * CELLS), np.int8)
+) -> tuple[list[Row], NDArray[np.int8], NDArray[np.int8], NDArray[np.int64]]:
+    """Scan all files; their views go to a file in `scratch`, so that memory does not grow with them.
+
+    Returns the rows in the manifest's order, descriptors and frames in that order, and of each row its place in the
+    file of views.
+    """
+    descriptors, frames = bytearray(), bytearray()
     rows, bad = [], []
-    blank = bytes(VIEWS * SIDE * SIDE)
+    blank = (bytes(VIEWS * SIDE * SIDE), bytes(VIEWS * CELLS * CELLS), bytes(len(FRAMES) * CELLS * CELLS))
     with (scratch / "views").open("wb") as views:
-        for number, (row, described) in enumerate(scan(paths, root, verify.max_pixels, pool)):
+        for row, described in scan(paths, root, verify, pool):
             rows.append(row)
-            views.write(blank if described is None else described.views.tobytes())
-            if described is not None:
-                descriptors[number], frames[number] = described.descriptors, described.frames
+            view, each, parts = blank if described is None else (field.tobytes() for field in described)
+            views.write(view)
+            descriptors += each
+            frames += parts
             if row["status"] != "ok":
                 bad.append(row)
     if len(bad) > verify.max_quarantined:
         raise InputError(_too_many(bad, root, verify.max_quarantined))
-    return rows, descriptors, frames
+    _no_two_of_one_name(rows)
+    order = sorted(range(len(rows)), key=lambda number: rows[number]["order"])
+    found = np.frombuffer(descriptors, np.int8).reshape(-1, VIEWS, CELLS * CELLS)
+    framed = np.frombuffer(frames, np.int8).reshape(-1, len(FRAMES), CELLS * CELLS)
+    if order != list(range(len(rows))):
+        rows, found, framed = [rows[number] for number in order], found[order], framed[order]
+    return rows, found, framed, np.array(order, np.int64)
+
+
+def _no_two_of_one_name(rows: list[Row]) -> None:
+    """Refuse a file that is called as another's picture is: `a#2` beside `a`, which holds several."""
+    known: set[str] = set()
+    for row in rows:
+        if row["path"] in known:
+            raise InputError(f"data/raw/{row['path']} is both a file and a picture in another: rename it in the source")
+        known.add(row["path"])
 
 
 def _too_many(bad: list[Row], root: Path, allowed: int) -> str:
@@ -112,7 +131,13 @@ def _too_many(bad: list[Row], root: Path, allowed: int) -> str:
     )
 
 
-def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8], frames: NDArray[np.int8]) -> Pictures:
+def _pictures(
+    scratch: Path,
+    gathered: Gathered,
+    descriptors: NDArray[np.int8],
+    frames: NDArray[np.int8],
+    order: NDArray[np.int64],
+) -> Pictures:
     rows = np.array([files[0] for files in gathered.members[: gathered.searched]], np.int64)
     pictures = Pictures(
         scratch / "descriptors.npy",
@@ -124,7 +149,7 @@ def _pictures(scratch: Path, gathered: Gathered, descriptors: NDArray[np.int8], 
     )
     np.save(pictures.descriptors, descriptors[rows])
     np.save(pictures.frames, frames[rows])
-    np.save(pictures.rows, rows)
+    np.save(pictures.rows, order[rows])
     np.save(pictures.inside, gathered.inside)
     return pictures
 

@@ -29,9 +29,9 @@ def targets() -> dict[str, Target]:
     """Import what is fuzzed, here, so that `main` can have it instrumented."""
     from archives import LIMITS
 
-    from commands.predict import dicom
     from stages.backbone.network import read_tensors
     from stages.fetch.archive import members
+    from stages.verify import dicom
     from stages.verify.decode import decode_grey
 
     def as_file(read: Callable[[Path], object]) -> Target:

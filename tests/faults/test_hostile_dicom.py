@@ -12,7 +12,7 @@ from faulting import in_time, run
 from test_predict_dicom import JPEG_BASELINE, JPEG_LS, MAX, made
 from test_predict_dicom_groups import RESCALE, WINDOW, enhanced, group
 
-from commands.predict import dicom
+from stages.verify import dicom
 from stages.verify.decode import DecodeError
 
 pydicom = pytest.importorskip("pydicom")

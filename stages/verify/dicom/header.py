@@ -156,7 +156,7 @@ def _window(item: Any) -> Window | None:
     function = str(item.get("VOILUTFunction") or FUNCTIONS[0]).strip().upper()
     for center, width in zip(numbers(item, "WindowCenter"), numbers(item, "WindowWidth"), strict=False):
         if width > 0 and function not in FUNCTIONS:
-            raise DecodeError(f"VOI LUT Function {function[:40]!r}: expected one of {', '.join(FUNCTIONS)}")
+            raise DecodeError(f"unknown VOI LUT Function: expected one of {', '.join(FUNCTIONS)}")
         if width > 0:
             return Window(center, width, function)
     return None

@@ -1,4 +1,4 @@
-"""A NIfTI volume's bytes -> its slices, as a radiologist looks at them. Needs nibabel, of the extra `nifti`."""
+"""A NIfTI volume's bytes -> its slices, as a radiologist looks at them. Needs nibabel."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from commands.predict.dicom.file import MAX_FRAMES
-from commands.predict.dicom.grey import levels, spread, square
-from commands.predict.dicom.header import MAX_ASPECT
 from stages.verify.decode import DecodeError
+from stages.verify.dicom.file import MAX_FRAMES
+from stages.verify.dicom.grey import levels, spread, square
+from stages.verify.dicom.header import MAX_ASPECT
 
 SUFFIXES = (".nii", ".nii.gz")
 GZIP = b"\x1f\x8b"
@@ -27,6 +27,7 @@ OUTLIERS = 200  # one of so many voxels, 0.5 %, is out of the range at each end,
 SAMPLE = 4_000_000  # voxels, evenly spread, of which the range is taken
 THICK = 1.5  # times the next shorter side: from there on a voxel has a direction in which the slices were taken
 AXIAL = 2  # the axis from foot to head, where axes run to the right, to the front and to the head
+PLANES = {"sagittal": 0, "coronal": 1, "axial": AXIAL}  # the axis across the slices of each
 
 
 def is_nifti(data: bytes, name: str) -> bool:
@@ -51,8 +52,8 @@ class Volume(NamedTuple):
     sides: NDArray[np.float64]  # of a voxel, mm [3]
 
 
-def slices(data: bytes, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the slices of a volume, uint8 [H, W] each with square pixels, in the direction in which they were taken.
+def slices(data: bytes, max_pixels: int, along: str = "taken") -> Iterator[NDArray[np.uint8]]:
+    """Yield the slices of a volume, uint8 [H, W] each with square pixels: those that were taken, or of another plane.
 
     The voxel's longest side is that direction where it is THICK times the next; otherwise slices are axial. Axes are
     turned to the nearest of right, front and head, nothing is interpolated. Pictures lie as radiologists have them:
@@ -69,12 +70,11 @@ def slices(data: bytes, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd header is no fault of the voxels
             volume = _volume(_unpacked(data), max_pixels)
-        yield from _pictures(volume, max_pixels)
+        yield from _pictures(volume, max_pixels, PLANES.get(along, direction(volume.sides)))
     except DecodeError:
         raise
     except Exception as error:  # the reader meets any bytes at all, and raises anything
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise DecodeError(f"cannot be decoded as NIfTI: {text}"[:200]) from None
+        raise DecodeError(f"cannot be decoded as NIfTI ({type(error).__name__})") from None
 
 
 def _marked(head: bytes, marks: tuple[tuple[int, bytes], ...]) -> bool:
@@ -98,7 +98,7 @@ def _volume(data: bytes, max_pixels: int) -> Volume:
     try:
         import nibabel
     except ImportError:
-        raise DecodeError("a NIfTI volume; nibabel is not installed: pip install 'brainmri[nifti]'") from None
+        raise DecodeError("a NIfTI volume; nibabel is not installed: run `make env` (or pip install nibabel)") from None
     if _marked(data[:HEADER], HALF):
         raise DecodeError("half of a NIfTI pair, .hdr and .img: expected one .nii or .nii.gz; convert it")
     kind = nibabel.Nifti2Image if _marked(data[:HEADER], WHOLE[1:]) else nibabel.Nifti1Image
@@ -140,8 +140,7 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _pictures(volume: Volume, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
-    across = direction(volume.sides)
+def _pictures(volume: Volume, max_pixels: int, across: int) -> Iterator[NDArray[np.uint8]]:
     width, height = (side for axis, side in enumerate(volume.sides) if axis != across)
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise DecodeError(f"voxels of {width:g} x {height:g} mm in a slice: one side over {MAX_ASPECT} times the other")

@@ -7,7 +7,6 @@ JPEG by imagecodecs (libjpeg-turbo): all under permissive licences.
 from __future__ import annotations
 
 import io
-import re
 import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,15 +14,15 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from commands.predict.dicom import jpeg
-from commands.predict.dicom.header import whole
-from commands.predict.dicom.jpeg import EXTENDED, LOSSLESS
 from stages.verify.decode import DecodeError
+from stages.verify.dicom import jpeg
+from stages.verify.dicom.header import whole
+from stages.verify.dicom.jpeg import EXTENDED, LOSSLESS
 
 RLE, BASELINE = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50"
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
-MODULES = {"pyjpegls": "jpeg_ls", "imagecodecs": "imagecodecs"}  # what a package of the extra `dicom` is imported as
+MODULES = {"pyjpegls": "jpeg_ls", "imagecodecs": "imagecodecs"}  # what a package is imported as
 JP2 = b"\0\0\0\x0cjP  "  # how a JPEG 2000 stream in a file of boxes begins, with its first box of 12 bytes
 FRAMES_OF_JPEG = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # the markers of a frame's header: SOF0..15, SOF55
 
@@ -62,9 +61,7 @@ def _decompressed(file: Any, count: int, plugin: str) -> Iterator[Any]:
     except DecodeError:
         raise
     except Exception as error:  # decoders raise anything
-        text = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
-        text = re.sub(r" <.* at 0x\w+>", "", text)  # Pillow names the object that it read
-        raise DecodeError(f"its pixels, compressed as {name}, are damaged ({text[:100]})") from None
+        raise DecodeError(f"its pixels, compressed as {name}, are damaged ({type(error).__name__})") from None
 
 
 def _plugin(file: Any) -> str:
@@ -83,7 +80,7 @@ def _plugin(file: Any) -> str:
 
 
 def _unknown(syntax: Any) -> DecodeError:
-    text = f"{syntax.name} ({syntax})" if syntax.name != syntax else f"Transfer Syntax UID {syntax}"
+    text = f"{syntax.name} ({syntax})" if syntax.name != syntax else "a Transfer Syntax UID that the standard has not"
     return DecodeError(f"its compression is not known here: {text[:150]}; decompress it first, with `gdcmconv --raw`")
 
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.special import expit
 
-from commands.predict.dicom.header import Display, Table, Window
 from stages.verify.decode import DecodeError
+from stages.verify.dicom.header import Display, Table, Window
 
 LEVELS = 255
 OUTLIERS = 1000  # one in so many pixels at each end may be a hot one: 0.1 %, as 3D Slicer's automatic window has it
@@ -98,7 +97,7 @@ def _windowed(values: NDArray[np.float64], window: Window) -> NDArray[np.float64
     center, width, function = window
     values = np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     if function == "SIGMOID":
-        return np.asarray(expit(4 * (values - center) / width))
+        return np.asarray(0.5 + 0.5 * np.tanh(2 * (values - center) / width))  # 1 / (1 + exp(-4 ...)), and no overflow
     if function == "LINEAR_EXACT" or width < 1:
         return (values - center) / width + 0.5
     if width == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from commands.predict.dicom import codecs, grey, header
 from stages.verify.decode import DecodeError
+from stages.verify.dicom import codecs, grey, header
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 MAX_FRAMES = 10_000
@@ -46,26 +47,31 @@ def frames(data: bytes, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
                 frame = next(steps, None)
         except DecodeError:
             raise
-        except Exception as error:  # the reader meets any bytes at all, and raises anything
-            text = " ".join(str(error).split()) or type(error).__name__
-            raise DecodeError(f"cannot be decoded as DICOM: {text}"[:200]) from None
+        except Exception as error:  # the reader meets any bytes at all, and raises anything, also with what it read
+            raise DecodeError(f"cannot be decoded as DICOM ({type(error).__name__})") from None
         if frame is None:
             return
         yield frame
 
 
 def _frames(data: bytes, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
-    try:
-        import pydicom
-    except ImportError:
-        raise DecodeError("a DICOM file; pydicom is not installed: run `make env` (or pip install pydicom)") from None
-    file = pydicom.dcmread(io.BytesIO(data), force=True)
+    file = reader().dcmread(io.BytesIO(data), force=True)
     count = _count(file, max_pixels)
     _mend_syntax(file)
     _mend_kind(file)
     for number, stored in enumerate(codecs.decoded(file, count)):
         shown = grey.shown(stored, header.display(file, number))
         yield grey.square(shown, header.aspect(file, number), max_pixels)
+
+
+def reader() -> Any:
+    """Return pydicom, silenced: what it warns of quotes what it read, names of people too."""
+    try:
+        import pydicom
+    except ImportError:
+        raise DecodeError("a DICOM file; pydicom is not installed: run `make env` (or pip install pydicom)") from None
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    return pydicom
 
 
 def _count(file: Any, max_pixels: int) -> int:
@@ -98,7 +104,7 @@ def _mend_kind(file: Any) -> None:
     samples = header.whole(file, "SamplesPerPixel", 1)
     kind = str(file.get("PhotometricInterpretation") or "").strip().upper() or ("RGB" if samples == 3 else GREYS[1])
     if kind not in GREYS + COLOURS:
-        raise DecodeError(f"Photometric Interpretation {kind[:40]!r}: expected one of {', '.join(GREYS + COLOURS)}")
+        raise DecodeError(f"unknown Photometric Interpretation: expected one of {', '.join(GREYS + COLOURS)}")
     if samples != (3 if kind in COLOURS else 1):
         raise DecodeError(f"{samples} samples a pixel contradict the Photometric Interpretation {kind!r}")
     if kind in GREYS and str(file.get("PixelPresentation")).strip() in ("COLOR", "MIXED"):
