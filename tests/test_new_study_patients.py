@@ -92,7 +92,7 @@ def test_what_is_allowed_is_an_option(monkeypatch):
         (["--patients", "(?P<who>.*)"], "it has no group (?P<patient>...)"),
         (["--patients", "(?P<patient>x)"], "matches no file's whole name"),
         (["--patients", "(?P<patient>" + "x" * 200 + ")"], "at most 200"),
-        (["--patients", "tag"], "the pipeline takes no DICOM files yet"),
+        (["--patients", "tag"], "there is no DICOM file here"),
         (["--patients", "../who.csv"], "1 paths that are no file"),
         (["--patients-unknown"], "--patients-unknown needs --patients"),
         (["--patients-two-classes"], "--patients-two-classes needs --patients"),

@@ -114,9 +114,12 @@ def test_what_is_allowed_is_a_parameter(tmp_path: Path):
     assert set(by_table(tmp_path, table([(path, "x") for path in PATHS]), two_classes=True).values()) == {"x"}
 
 
-def test_the_tag_is_refused_as_long_as_no_dicom_is_taken():
-    with pytest.raises(InputError, match=r"fetch.patients.tag: the pipeline takes no DICOM files yet"):
-        patients.read(PatientsParams(tag=True))
+def test_the_tag_is_what_headers_say_and_an_empty_one_is_nobody():
+    tags = {path.split("/", 1)[1]: f"number {at % 2}" for at, path in enumerate(PATHS[:-1])}
+    found = patients.assign(PATHS, PatientsParams(tag=True, unknown=True, two_classes=True), (), True, tags)
+    assert found == {path: tags[path.split("/", 1)[1]] for path in sorted(PATHS[:-1])}
+    with pytest.raises(InputError, match="tells no file's patient"):
+        patients.assign(PATHS, PatientsParams(tag=True))
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,13 @@ def add_parser(subparsers: Any) -> None:
         "--patients",
         metavar="P",
         help="whose image each file is: a CSV of path and patient; a pattern on files' names, such as "
-        '"(?P<patient>[^_]+)_.*"; or tag, for DICOM\'s PatientID',
+        '"(?P<patient>[^_]+)_.*"; or tag, for DICOM\'s PatientID, which is usual where there are DICOM files',
+    )
+    parser.add_argument(
+        "--files",
+        metavar="P",
+        help="of DICOM series and NIfTI volumes, a pattern for the path in the class's folder of those that are taken, "
+        r'such as ".*_t1ce\.nii\.gz"',
     )
     parser.add_argument("--patients-unknown", action="store_true", help="files may have no patient")
     parser.add_argument("--patients-two-classes", action="store_true", help="a patient may have files of two classes")
@@ -62,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     said = patients.told(args.patients, args.patients_unknown, args.patients_two_classes)
     limits = params.load(Params, root / "params.yaml").fetch.limits
     local = None if source.is_url(args.source) else Path(args.source).resolve()
-    found = look(source.locate(str(local or args.source), limits.total_bytes, "SOURCE"), limits, *drawn(args))
+    at = source.locate(str(local or args.source), limits.total_bytes, "SOURCE")
+    found = look(at, limits, *drawn(args), args.files)
+    said = patients.by_tag(said, found)
     if local:
         source.remember(local, tree.digest(found.hashes))
     with atomic_folder(study) as folder:
@@ -75,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
         keep.commit(study)
     print(counts_table(found))
     print("\n".join(patients.summary(found, known)), end="\n" if known else "")
-    if said is None and (line := patients.warning(found.hashes)):
+    for told in found.intake.said() if found.intake else []:
+        print(told[:1].upper() + told[1:] + ".")
+    if said is None and not found.intake and (line := patients.warning(found.hashes)):
         print(f"warning: {line}", file=sys.stderr)
     print(f"\n{where(local)}studies/{args.name} is made. Look at its params.yaml, then:")
     print(f"  {then(study, git, args.commit)}")

@@ -13,10 +13,27 @@ from stages.fetch.archive import members
 from stages.fetch.extract import hashed, with_splits
 from stages.fetch.layout import ALL_SPLITS, SPLITS, Layout, is_hidden, plain
 from stages.fetch.names import Parts, shown
-from stages.fetch.schema import ClassName, LimitParams, SplitParams
+from stages.fetch.schema import ClassName, LimitParams, ScanParams, SplitParams
+from stages.fetch.series import Intake, is_dicom
 from stages.fetch.source import Source
 from stages.shell.errors import InputError
 
+PLAIN = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".ppm",
+    ".jp2",
+    ".csv",
+    ".txt",
+    ".json",
+    ".md",
+)
 EXPECTED = "<class>/<file>, or Training/<class>/<file> and Testing/<class>/<file>"
 
 
@@ -27,6 +44,7 @@ class Found:
     classes: list[str]
     hashes: dict[str, str]
     split: SplitParams | None
+    intake: Intake | None = None  # where there are DICOM series or NIfTI volumes
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return {split: {class: files}}, of Validation too where it was given."""
@@ -35,8 +53,13 @@ class Found:
         return {split: {label: number[split, label] for label in self.classes} for split in splits}
 
 
-def look(at: Source, limits: LimitParams, test_fraction: float | None, seed: int | None) -> Found:
+def look(
+    at: Source, limits: LimitParams, test_fraction: float | None, seed: int | None, named: str | None = None
+) -> Found:
     """Find the classes and hash every image; make a test set where there is none.
+
+    Where there are DICOM series or NIfTI volumes, files may lie deeper, and those that are no picture of the study are
+    left out; `named` is a pattern for the others.
 
     Raises
     ------
@@ -44,7 +67,10 @@ def look(at: Source, limits: LimitParams, test_fraction: float | None, seed: int
         One line for a source that is not laid out as expected, with the folder that is at fault.
     """
     folders: set[Parts] = set()
-    files = [parts for parts, _ in members(at.path, limits, at.name, at.links, folders)]
+    files, scans = [], named is not None
+    for parts, data in members(at.path, limits, at.name, at.links, folders):
+        files.append(parts)
+        scans = scans or (not is_hidden(parts) and is_scan(parts[-1], data))
     folders |= {parts[:-1] for parts in files}
     seen = {folder: plain(folder, splits=True) for folder in folders if not is_hidden(folder)}
     has_splits = any(set(folder[:2]) & set(ALL_SPLITS) for folder in seen.values())
@@ -55,9 +81,28 @@ def look(at: Source, limits: LimitParams, test_fraction: float | None, seed: int
     with_files = {seen[parts[:-1]] for parts in files if not is_hidden(parts)}
     classes = class_names(class_folders(set(seen.values()), has_splits), with_files, at.name)
     split = None if has_splits else split_params(0.2 if test_fraction is None else test_fraction, seed or 0)
-    layout = Layout(classes, has_splits, at.name)
-    hashes = hashed(members(at.path, limits, at.name, at.links), layout)
-    return Found(classes, with_splits(hashes, split) if split else hashes, split)
+    intake = Intake(scan_params(named)) if scans else None
+    layout = Layout(classes, has_splits, at.name, scans)
+    hashes = hashed(members(at.path, limits, at.name, at.links), layout, intake)
+    persons = intake.patients() if intake else {}
+    return Found(classes, with_splits(hashes, split, persons) if split else hashes, split, intake)
+
+
+def is_scan(name: str, data: Iterator[bytes]) -> bool:
+    """Say whether a file is DICOM or NIfTI, by its mark where its name does not tell."""
+    lower = name.lower()
+    if lower.endswith(PLAIN):
+        return False
+    return lower.endswith((".nii", ".nii.gz")) or is_dicom(next(data, b""), name)
+
+
+def scan_params(named: str | None) -> ScanParams:
+    """Return the usual rule for series, with the pattern that a person gave."""
+    try:
+        return ScanParams(files=named)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"--files {shown(str(named))}: {message}") from None
 
 
 def class_folders(folders: Collection[Parts], has_splits: bool) -> set[Parts]:

@@ -68,7 +68,8 @@ def change(values: Any, name: str, location: str | None, found: Found, said: Tol
     fetch["archive"]["location"] = location
     fetch["split"] = _as(fetch["split"], found.split.model_dump()) if found.split else None
     fetch["patients"] = _as(fetch["patients"], said.settings.model_dump(exclude_defaults=True)) if said else None
-    if said and found.split:
+    fetch["scans"] = _as(fetch["scans"], found.intake.rule.model_dump()) if found.intake else None
+    if (said or found.intake) and found.split:
         values["split"]["protocol"] = "by_patient"
     if folds:
         split = values["split"]

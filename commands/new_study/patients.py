@@ -65,6 +65,19 @@ def _table(path: Path, allowed: Mapping[str, bool]) -> Told:
     return Told(PatientsParams.model_validate(settings), data)
 
 
+def by_tag(said: Told | None, found: Found) -> Told | None:
+    """Return what was said; where nothing was, and there are DICOM files, that their headers tell.
+
+    InputError where DICOM's tag was asked for and there is no DICOM file.
+    """
+    dicom = found.intake.scans if found.intake else 0
+    if said is not None and said.settings.tag and not dicom:
+        raise InputError("--patients tag: there is no DICOM file here; give a CSV of path and patient, or a pattern")
+    if said is None and dicom:
+        return Told(PatientsParams(tag=True, unknown=dicom < len(found.hashes)))
+    return said
+
+
 def write(folder: Path, found: Found, said: Told | None) -> dict[str, str]:
     """Put the table into the study's folder; return {path: patient} of the files whose patient is known.
 
@@ -78,16 +91,20 @@ def write(folder: Path, found: Found, said: Told | None) -> dict[str, str]:
     if said.table is not None:
         (folder / TABLE).write_bytes(said.table)
     rows = patients.read(said.settings, folder)
-    return patients.assign(found.hashes, said.settings, rows, drawn=found.split is not None)
+    tags = found.intake.patients() if found.intake else {}
+    return patients.assign(found.hashes, said.settings, rows, found.split is not None, tags)
 
 
 def summary(found: Found, known: Mapping[str, str]) -> list[str]:
     """Return the lines about patients that a person is to see: how many, and what a given test set has of them."""
+    volumes = ["A volume whose patient nobody tells is a patient of its own."] * bool(
+        found.intake and len(known) < len(found.hashes)
+    )
     if not known:
-        return []
+        return volumes
     lines = [f"{len(known):,} of {len(found.hashes):,} files are of {len(set(known.values())):,} patients."]
     if found.split:
-        return [*lines, "split.protocol is by_patient: no patient both trains and tests."]
+        return [*lines, *volumes, "split.protocol is by_patient: no patient both trains and tests."]
     trained = {patient for path, patient in known.items() if path.startswith("Training/")}
     both = sum(patient in trained for path, patient in known.items() if path.startswith("Testing/"))
     if both:
@@ -107,7 +124,7 @@ def warning(paths: Iterable[str]) -> str | None:
     series: dict[str, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     count: dict[str, int] = defaultdict(int)
     for path in paths:
-        _, label, name = path.split("/")
+        _, label, name = path.split("/", 2)
         count[label] += 1
         if match := re.match(r"(.*?)(\d+)\D*$", name.rpartition(".")[0] or name):
             series[label][match[1]][int(match[2])] = name

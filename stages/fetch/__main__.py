@@ -14,6 +14,7 @@ from stages import params, runtime
 from stages.fetch import patients, source, tree
 from stages.fetch.extract import unpack
 from stages.fetch.schema import Params
+from stages.fetch.series import Intake
 from stages.files import atomic_folder, atomic_write
 from stages.shell.errors import InputError
 from stages.shell.running import run
@@ -29,9 +30,9 @@ def main() -> None:
     """Read params.yaml, write data/raw and data/patients.csv."""
     study = params.load(Params)
     told = patients.read(study.fetch.patients)  # first: a wrong table should cost no download
-    hashes = draw(study) if study.fetch.source == "phantom" else bring(study)
+    hashes, tags = (draw(study), {}) if study.fetch.source == "phantom" else bring(study)
     Path(PATIENTS).unlink(missing_ok=True)  # it told of the images before
-    known = patients.assign(hashes, study.fetch.patients, told, drawn=study.fetch.split is not None)
+    known = patients.assign(hashes, study.fetch.patients, told, study.fetch.split is not None, tags)
     write_patients(known)
     print(f"fetch: {len(hashes):,} files in data/raw, tree digest {tree.digest(hashes)}")
     if known:
@@ -59,8 +60,10 @@ def draw(study: Params) -> dict[str, str]:
     return hashes
 
 
-def bring(study: Params) -> dict[str, str]:
-    """Copy the study's archive, folder or Kaggle dataset into data/raw; return {path: sha256}.
+def bring(study: Params) -> tuple[dict[str, str], dict[str, str]]:
+    """Copy the study's archive, folder or Kaggle dataset into data/raw; return {path: sha256} and what tags say.
+
+    The latter is {path in the source: patient} of DICOM files.
 
     A copy that lay in a cache and is not as expected is got again, once.
     """
@@ -75,18 +78,23 @@ def bring(study: Params) -> dict[str, str]:
     return take(source.find(study.fetch), study)
 
 
-def take(found: source.Source, study: Params) -> dict[str, str]:
-    """Copy data at hand into data/raw if it is what the study pins; return {path: sha256}."""
+def take(found: source.Source, study: Params) -> tuple[dict[str, str], dict[str, str]]:
+    """Copy data at hand into data/raw if it is what the study pins; return what `bring` does."""
+    fetch = study.fetch
+    intake = Intake(fetch.scans) if fetch.scans else None
     with atomic_folder("data/raw") as folder:
-        fetch = study.fetch
-        hashes = unpack(found.path, folder, study.classes, fetch.split, fetch.limits, found.name, found.links)
+        hashes = unpack(found.path, folder, study.classes, fetch.split, fetch.limits, found.name, found.links, intake)
         if study.fetch.tree_digest is None:
             raise Unpinned(
                 f"fetch.tree_digest is null: an archive or kaggle study pins what it expects. {found.name} has "
                 f"{len(hashes):,} files with tree digest {tree.digest(hashes)}; if they are right, set it to that"
             )
         check(hashes, study.fetch.tree_digest, found.name)
-    return hashes
+    if intake is None:
+        return hashes, {}
+    for line in intake.said():
+        print(f"fetch: {line}")
+    return hashes, intake.patients()
 
 
 def check(hashes: dict[str, str], pinned: str, where: str) -> None:

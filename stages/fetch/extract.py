@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from stages.fetch import split as splits
 from stages.fetch.archive import Member, members
 from stages.fetch.layout import Layout
 from stages.fetch.schema import LimitParams, SplitParams
+from stages.fetch.series import Intake
 from stages.shell.progress import progress_bar
 
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
-def extract(found: Iterable[Member], layout: Layout, folder: Path) -> dict[str, str]:
+
+def extract(found: Iterable[Member], layout: Layout, folder: Path, intake: Intake | None = None) -> dict[str, str]:
     """Write every image that `layout` places to `<folder>/[<split>/]<class>/<file>`, each new, and hash it.
 
     Returns
@@ -29,10 +34,10 @@ def extract(found: Iterable[Member], layout: Layout, folder: Path) -> dict[str, 
         If the disk is full, and the like: only writes raise it.
     """
     hashes, made = {}, set()
-    for path, data in placed(found, layout):
+    for path, data in placed(found, layout, intake):
         target = folder / path
         if target.parent not in made:
-            target.parent.mkdir(parents=True)
+            target.parent.mkdir(parents=True, exist_ok=intake is not None)  # a series lies below what may be there
             made.add(target.parent)
         sha = hashlib.sha256()
         with target.open("xb") as handle:
@@ -43,10 +48,10 @@ def extract(found: Iterable[Member], layout: Layout, folder: Path) -> dict[str, 
     return hashes
 
 
-def hashed(found: Iterable[Member], layout: Layout) -> dict[str, str]:
+def hashed(found: Iterable[Member], layout: Layout, intake: Intake | None = None) -> dict[str, str]:
     """Hash every image that `layout` places, writing nothing: {path: sha256}."""
     hashes = {}
-    for path, data in placed(found, layout):
+    for path, data in placed(found, layout, intake):
         sha = hashlib.sha256()
         for piece in data:
             sha.update(piece)
@@ -54,11 +59,18 @@ def hashed(found: Iterable[Member], layout: Layout) -> dict[str, str]:
     return hashes
 
 
-def placed(found: Iterable[Member], layout: Layout) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield (`[<split>/]<class>/<file>`, bytes) of each image, then check that no class is empty."""
+def placed(
+    found: Iterable[Member], layout: Layout, intake: Intake | None = None
+) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield (`[<split>/]<class>/<file>`, bytes) of images that `intake` takes, then check that no class is empty."""
     for parts, data in progress_bar(found, desc="fetch", unit="file"):
         if place := layout.place(parts):
-            yield "/".join(filter(None, (place.split, place.label, place.name))), data
+            path = "/".join(filter(None, (place.split, place.label, place.name)))
+            taken = intake(path, place.name, data) if intake else data
+            if taken is None:
+                layout.leave_out(place)
+            else:
+                yield path, taken
     layout.check()
 
 
@@ -70,31 +82,33 @@ def unpack(
     limits: LimitParams,
     where: str,
     links: bool = False,
+    intake: Intake | None = None,
 ) -> dict[str, str]:
     """Fill `folder` with Training, Testing and perhaps Validation from an archive or folder; return {path: sha256}.
 
     `split` says how to make the test set where the source has class folders only; None where it has splits. `links`:
-    whether symbolic links in a folder are followed.
+    whether symbolic links in a folder are followed. `intake` looks at series and volumes, which may lie deeper.
     """
-    layout = Layout(classes, split is None, where)
-    hashes = extract(members(path, limits, where, links), layout, folder)
+    layout = Layout(classes, split is None, where, intake is not None)
+    hashes = extract(members(path, limits, where, links), layout, folder, intake)
     if layout.left_out:
         print(f"fetch: {layout.left_out:,} other files in {where} left out")
-    return hashes if split is None else _move_apart(folder, hashes, split)
+    persons = intake.patients() if intake else {}
+    return hashes if split is None else _move_apart(folder, hashes, split, persons)
 
 
-def with_splits(hashes: dict[str, str], split: SplitParams) -> dict[str, str]:
+def with_splits(hashes: dict[str, str], split: SplitParams, persons: Mapping[str, str] = NOBODY) -> dict[str, str]:
     """Return {`<class>/<file>`: sha256} as {`<split>/<class>/<file>`: sha256}, by a test set made from it."""
-    chosen = splits.testing(hashes, split)
+    chosen = splits.testing(hashes, split, persons)
     return {f"{'Testing' if path in chosen else 'Training'}/{path}": sha for path, sha in hashes.items()}
 
 
-def _move_apart(folder: Path, hashes: dict[str, str], split: SplitParams) -> dict[str, str]:
-    result = with_splits(hashes, split)
+def _move_apart(folder: Path, hashes: dict[str, str], split: SplitParams, persons: Mapping[str, str]) -> dict[str, str]:
+    result = with_splits(hashes, split, persons)
     for path in result:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         (folder / path.split("/", 1)[1]).rename(target)
     for label in {path.split("/")[0] for path in hashes}:
-        (folder / label).rmdir()
+        shutil.rmtree(folder / label)  # what is left are the folders of series
     return result

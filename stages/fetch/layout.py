@@ -31,6 +31,11 @@ def is_hidden(parts: Parts) -> bool:
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in parts)
 
 
+def is_directory(parts: Parts) -> bool:
+    """Say whether a file is a DICOM disc's table of contents, which shows nothing."""
+    return parts[-1].upper() == "DICOMDIR"
+
+
 def split_of(folder: str) -> str | None:
     """Return the split that a folder is by its name, in any case; None where it is none.
 
@@ -70,10 +75,12 @@ class Layout:
         Whether the source has Training and Testing, perhaps Validation, or class folders only.
     where
         The source, as messages name it.
+    deep
+        Whether files may lie in folders inside a class, as series do.
     """
 
-    def __init__(self, classes: Sequence[str], has_splits: bool, where: str) -> None:
-        self._classes, self._has_splits, self._where = classes, has_splits, where
+    def __init__(self, classes: Sequence[str], has_splits: bool, where: str, deep: bool = False) -> None:
+        self._classes, self._has_splits, self._where, self._deep = classes, has_splits, where, deep
         self._known = set(ALL_SPLITS if has_splits else classes)
         self._top: Parts | None = None
         self._beside: set[Parts] = set()  # folders with files that were left out
@@ -91,7 +98,12 @@ class Layout:
         """
         folders = plain(parts[:-1], self._has_splits, self._classes)
         depth = next((i for i in (0, 1) if len(folders) > i and folders[i] in self._known), None)
-        if is_hidden(parts) or depth is None or (self._has_splits and len(folders) == depth + 1):
+        if (
+            is_hidden(parts)
+            or (self._deep and is_directory(parts))
+            or depth is None
+            or (self._has_splits and len(folders) == depth + 1)
+        ):
             self.left_out += 1
             if not is_hidden(parts) and len(self._beside) < 10_000:
                 self._beside.add(folders)
@@ -99,8 +111,17 @@ class Layout:
         self._one_top(folders[:depth])
         split, inner = (folders[depth], folders[depth + 1 :]) if self._has_splits else (None, folders[depth:])
         self._check_class(parts, split, inner)
-        self._count(split, inner[0], parts[:-1])
-        return Place(split, inner[0], parts[-1])
+        below = self._below(parts, folders[: len(folders) - len(inner) + 1]) if self._deep else len(parts) - 1
+        self._count(split, inner[0], parts[:below])
+        return Place(split, inner[0], "/".join(parts[below:]))
+
+    def leave_out(self, place: Place) -> None:
+        """Take back that a file was placed."""
+        self.counts[place.split, place.label] -= 1
+
+    def _below(self, parts: Parts, until: Parts) -> int:
+        """Return how many of a file's folders lead to its class, which is the last of the plain ones in `until`."""
+        return max(n for n in range(len(parts)) if plain(parts[:n], self._has_splits, self._classes) == until)
 
     def check(self) -> None:
         """Raise an InputError if, after the last file, a class is empty or files lie in a folder that is no class."""
@@ -129,7 +150,7 @@ class Layout:
             )
         if inner[0] not in self._classes:
             raise self._unknown("/".join(parts[:-1]), inner[0])
-        if len(inner) > 1:
+        if len(inner) > 1 and not self._deep:
             raise InputError(
                 f"{self._where}: {shown('/'.join(parts))} lies in a folder inside a class; expected "
                 f"{f'{split}/' if split else ''}{inner[0]}/<file>"

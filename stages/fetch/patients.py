@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from stages import runtime
 from stages.fetch.names import shown
@@ -27,14 +28,8 @@ def read(settings: PatientsParams | None, folder: Path | str = ".") -> list[tupl
     Raises
     ------
     InputError
-        For `tag`, as no DICOM file is taken yet. Where the table is not there, has another SHA-256, is not UTF-8 or no
-        such CSV, or names a path twice.
+        Where the table is not there, has another SHA-256, is not UTF-8 or no such CSV, or names a path twice.
     """
-    if settings is not None and settings.tag:
-        raise InputError(
-            f"{KEY}.tag: the pipeline takes no DICOM files yet, so there is no PatientID to read; give a table of path "
-            "and patient, or a pattern on the names of the files that you converted"
-        )
     if settings is None or settings.table is None:
         return []
     name = settings.table
@@ -91,11 +86,16 @@ def _once(paths: Iterable[str], name: str) -> None:
 
 
 def assign(
-    paths: Iterable[str], settings: PatientsParams | None, table: Iterable[tuple[str, str]] = (), drawn: bool = False
+    paths: Iterable[str],
+    settings: PatientsParams | None,
+    table: Iterable[tuple[str, str]] = (),
+    drawn: bool = False,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return {path: patient}, sorted, of the files (`<split>/<class>/<file>`) whose patient is known.
 
-    Where the test set was `drawn`, the table may name files as their source does, by `<class>/<file>`.
+    Where the test set was `drawn`, the table may name files as their source does, by `<class>/<file>`; and `tags`, what
+    DICOM headers say ({path: patient}), does so.
 
     Raises
     ------
@@ -106,7 +106,9 @@ def assign(
     if settings is None:
         return {}
     names = sorted(paths)
-    if settings.pattern:
+    if settings.tag:
+        found = {path: tags.get(path.split("/", 1)[1] if drawn else path, "") for path in names}
+    elif settings.pattern:
         found = _by_pattern(names, settings.pattern)
     else:
         found = _by_table(names, table, str(settings.table), drawn)
@@ -144,11 +146,16 @@ def _by_pattern(names: list[str], pattern: str) -> dict[str, str]:
     slow = InputError(f"{KEY}.pattern takes more than {SECONDS} s: expected one without repeats inside repeats")
     with runtime.limited(SECONDS, slow):
         for path in names:
-            if match := re.fullmatch(pattern, path.rsplit("/", 1)[1]):
+            if match := re.fullmatch(pattern, _below(path)):
                 found[path] = _checked((match["patient"] or "").strip(), f"{KEY}.pattern on {shown(path)}")
     if not found:
-        raise InputError(f"{KEY}.pattern matches no file's whole name, such as {shown(names[0].rsplit('/', 1)[1])}")
+        raise InputError(f"{KEY}.pattern matches no file's whole name, such as {shown(_below(names[0]))}")
     return found
+
+
+def _below(path: str) -> str:
+    """Return a file's path in its class's folder: its name, but for what lies in series."""
+    return path.split("/", 2)[2]
 
 
 def _one_class(known: Mapping[str, str]) -> None:
@@ -158,5 +165,5 @@ def _one_class(known: Mapping[str, str]) -> None:
         if classes.setdefault(patient, label) != label:
             raise InputError(
                 f"patient {shown(patient)} is in two classes, {classes[patient]} and {label} ({shown(path)}): mend the "
-                f"table or the pattern, or allow that: {KEY}.two_classes: true"
+                f"table, the pattern or the tags, or allow that: {KEY}.two_classes: true"
             )

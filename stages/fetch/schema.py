@@ -81,6 +81,25 @@ class PatientsParams(Group):
         return self
 
 
+def _expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"it is no regular expression ({error})") from None
+    return pattern
+
+
+class ScanParams(Group):
+    """Which files of a source with DICOM series or NIfTI volumes are images of the study; they may lie at any depth."""
+
+    # of DICOM; a file that names none is taken. []: all
+    modalities: list[Annotated[str, Field(pattern=r"^[A-Z]{2,16}$")]] = Field(default_factory=lambda: ["MR"])
+    localisers: bool = False  # whether planning pictures are taken, told by Image Type and Series Description
+    secondary: bool = False  # whether captures of screens are taken, by their SOP class
+    # a regular expression for the whole path below the class's folder; others are left out
+    files: Annotated[str, Field(max_length=200), AfterValidator(_expression)] | None = None
+
+
 class LimitParams(Group):
     """What an archive may cost before it is refused; counted while unpacking, whatever the archive declares."""
 
@@ -101,6 +120,13 @@ class FetchParams(Group):
     tree_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     limits: LimitParams
     patients: PatientsParams | None  # null: nobody knows
+    scans: ScanParams | None = None  # null: plain images, in the folders of their classes
+
+    @model_validator(mode="after")
+    def _tags_are_of_scans(self) -> FetchParams:
+        if self.patients is not None and self.patients.tag and self.scans is None:
+            raise ValueError("fetch.patients.tag is of DICOM files: set fetch.scans too, {} for its usual rule")
+        return self
 
 
 class Params(Group):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from stages.fetch.schema import SplitParams
 from stages.shell.errors import InputError
 
 
-def testing(hashes: Mapping[str, str], split: SplitParams) -> set[str]:
+def testing(
+    hashes: Mapping[str, str], split: SplitParams, persons: Mapping[str, str] = MappingProxyType({})
+) -> set[str]:
     """Choose the test images: by class, at random, as a function of each file's bytes and the seed alone.
 
-    Byte-equal files fall on the same side, also where they lie in two classes. Names and order do not matter.
+    Byte-equal files fall on the same side, also where they lie in two classes, and so do those of a known person. Names
+    and order do not matter.
 
     Parameters
     ----------
@@ -21,6 +25,8 @@ def testing(hashes: Mapping[str, str], split: SplitParams) -> set[str]:
         {`<class>/<file>`: sha256}.
     split
         The fraction of each class and the seed.
+    persons
+        {`<class>/<file>`: whose it is}, of the files of which that is known.
 
     Returns
     -------
@@ -33,12 +39,21 @@ def testing(hashes: Mapping[str, str], split: SplitParams) -> set[str]:
         If a class has too few distinct files for that.
     """
     classes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for path, sha in hashes.items():
-        classes[path.split("/")[0]][sha].append(path)
+    units = _units(hashes, persons)
+    for path, unit in units.items():
+        classes[path.split("/")[0]][unit].append(path)
     side: dict[str, bool] = {}
     for label in sorted(classes):
         _divide(label, classes[label], split, side)
-    return {path for path, sha in hashes.items() if side[sha]}
+    return {path for path, unit in units.items() if side[unit]}
+
+
+def _units(hashes: Mapping[str, str], persons: Mapping[str, str]) -> dict[str, str]:
+    """Return what each file is divided with: its SHA-256, or the smallest of all files of its person."""
+    first: dict[str, str] = {}
+    for path, person in persons.items():
+        first[person] = min(hashes[path], first.get(person, hashes[path]))
+    return {path: first[persons[path]] if path in persons else sha for path, sha in hashes.items()}
 
 
 def _divide(label: str, copies: Mapping[str, list[str]], split: SplitParams, side: dict[str, bool]) -> None:
