@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stages.fetch.layout import is_directory
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
 from stages.shell.errors import InputError
@@ -51,11 +52,14 @@ class Unreadable(NamedTuple):
 
 
 def files(paths: list[Path]) -> list[File]:
-    """Return the files meant by `paths`, folders walked in the order of their names; hidden files are left out."""
+    """Return the files meant by `paths`, folders walked in the order of their names.
+
+    Hidden files in them are left out, and DICOM's tables of contents.
+    """
     found: list[File] = []
     for path in paths:
         if _is_folder(path):
-            found += [File(path / each, each.as_posix()) for each in _below(path) if not _hidden(each)]
+            found += [File(path / each, each.as_posix()) for each in _below(path) if not _passed_over(each)]
         else:
             found.append(File(path, path.name))
     if not found:
@@ -90,8 +94,8 @@ def _told_apart(found: list[File]) -> list[File]:
     return found
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _passed_over(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts) or is_directory(path.parts)
 
 
 def read_all(chunk: list[File], size: int, prepare: Prepare, axis: Axis = TAKEN) -> list[list[Picture | Unreadable]]:
