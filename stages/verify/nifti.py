@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -102,13 +103,13 @@ def _volume(data: bytes, max_pixels: int) -> Volume:
     if _marked(data[:HEADER], HALF):
         raise DecodeError("half of a NIfTI pair, .hdr and .img: expected one .nii or .nii.gz; convert it")
     kind = nibabel.Nifti2Image if _marked(data[:HEADER], WHOLE[1:]) else nibabel.Nifti1Image
-    with nibabel.imageglobals.LoggingOutputSuppressor():
-        image: Any = kind.from_bytes(data)
-        shape, form = _shape(image, max_pixels), image.header.get_data_dtype()
-        if form.fields or form.kind not in "iuf":
-            raise DecodeError("voxels are colours or complex numbers: expected one number each")
-        stored = np.asanyarray(image.dataobj.get_unscaled()).reshape(shape, order="F")
-        scale = image.header.get_slope_inter()
+    nibabel.imageglobals.logger.setLevel(logging.CRITICAL + 1)  # what it mends in a header is said to nobody
+    image: Any = kind.from_bytes(data)
+    shape, form = _shape(image, max_pixels), image.header.get_data_dtype()
+    if form.fields or form.kind not in "iuf":
+        raise DecodeError("voxels are colours or complex numbers: expected one number each")
+    stored = np.asanyarray(image.dataobj.get_unscaled()).reshape(shape, order="F")
+    scale = image.header.get_slope_inter()
     slope, intercept = (
         float(given if given is not None else usual) for given, usual in zip(scale, (1, 0), strict=True)
     )
