@@ -395,7 +395,7 @@ BAD_SOURCES = {
     "nothing": ({".hidden": b""}, "0 class folders"),
     "class of one": (
         {"cat/1.jpg": b"1", "dog/1.jpg": b"2", "dog/2.jpg": b"3"},
-        "class 'cat' has 1 distinct files, too few",
+        "class 'cat' has 1 distinct files or patients, too few",
     ),
     "class of copies": ({"cat/1.jpg": b"1", "cat/2.jpg": b"1", "dog/1.jpg": b"2", "dog/2.jpg": b"3"}, "class 'cat'"),
     "bad name": ({"c.a.t/1.jpg": b"1", "dog/1.jpg": b"2"}, "'c.a.t' cannot name a class"),

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     limits = params.load(Params, root / "params.yaml").fetch.limits
     local = None if source.is_url(args.source) else Path(args.source).resolve()
     at = source.locate(str(local or args.source), limits.total_bytes, "SOURCE")
-    found = look(at, limits, *drawn(args), args.files)
+    found = look(at, limits, *drawn(args), args.files, said is not None and not said.settings.tag)
     said = patients.by_tag(said, found)
     if local:
         source.remember(local, tree.digest(found.hashes))

@@ -54,12 +54,17 @@ class Found:
 
 
 def look(
-    at: Source, limits: LimitParams, test_fraction: float | None, seed: int | None, named: str | None = None
+    at: Source,
+    limits: LimitParams,
+    test_fraction: float | None,
+    seed: int | None,
+    named: str | None = None,
+    told: bool = False,
 ) -> Found:
     """Find the classes and hash every image; make a test set where there is none.
 
     Where there are DICOM series or NIfTI volumes, files may lie deeper, and those that are no picture of the study are
-    left out; `named` is a pattern for the others.
+    left out; `named` is a pattern for the others, and `told` says that DICOM's tags are not what tells patients.
 
     Raises
     ------
@@ -81,10 +86,10 @@ def look(
     with_files = {seen[parts[:-1]] for parts in files if not is_hidden(parts)}
     classes = class_names(class_folders(set(seen.values()), has_splits), with_files, at.name)
     split = None if has_splits else split_params(0.2 if test_fraction is None else test_fraction, seed or 0)
-    intake = Intake(scan_params(named)) if scans else None
+    intake = Intake(scan_params(named), told) if scans else None
     layout = Layout(classes, has_splits, at.name, scans)
     hashes = hashed(members(at.path, limits, at.name, at.links), layout, intake)
-    persons = intake.patients() if intake else {}
+    persons = intake.together() if intake else {}
     return Found(classes, with_splits(hashes, split, persons) if split else hashes, split, intake)
 
 

@@ -81,7 +81,8 @@ def bring(study: Params) -> tuple[dict[str, str], dict[str, str]]:
 def take(found: source.Source, study: Params) -> tuple[dict[str, str], dict[str, str]]:
     """Copy data at hand into data/raw if it is what the study pins; return what `bring` does."""
     fetch = study.fetch
-    intake = Intake(fetch.scans) if fetch.scans else None
+    told = fetch.patients is not None and not fetch.patients.tag
+    intake = Intake(fetch.scans, told) if fetch.scans else None
     with atomic_folder("data/raw") as folder:
         hashes = unpack(found.path, folder, study.classes, fetch.split, fetch.limits, found.name, found.links, intake)
         if study.fetch.tree_digest is None:

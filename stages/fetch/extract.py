@@ -93,7 +93,7 @@ def unpack(
     hashes = extract(members(path, limits, where, links), layout, folder, intake)
     if layout.left_out:
         print(f"fetch: {layout.left_out:,} other files in {where} left out")
-    persons = intake.patients() if intake else {}
+    persons = intake.together() if intake else {}
     return hashes if split is None else _move_apart(folder, hashes, split, persons)
 
 

@@ -41,11 +41,14 @@ class Header(NamedTuple):
 
 
 class Intake:
-    """Looks at the files that come in; knows what was left out, and whose the others are."""
+    """Looks at the files that come in; knows what was left out, and whose the others are.
 
-    def __init__(self, rule: ScanParams) -> None:
+    `told` says that patients are told otherwise than by tags, which then say nothing of which files belong together.
+    """
+
+    def __init__(self, rule: ScanParams, told: bool = False) -> None:
         """Know nothing yet."""
-        self.rule = rule
+        self.rule, self._told = rule, told
         self.left_out: Counter[str] = Counter()
         self.burnt = 0
         self.scans = 0  # files that are DICOM
@@ -75,6 +78,10 @@ class Intake:
     def patients(self) -> dict[str, str]:
         """Return {path: number of the patient} of the DICOM files; see `numbers`."""
         return numbers({path: person for path, person in self._persons.items() if person}, self._heads)
+
+    def together(self) -> dict[str, str]:
+        """Return {path: whose it is} of the files that a test set which is made must not divide."""
+        return {} if self._told else self.patients()
 
     def said(self) -> list[str]:
         """Return the lines that a person is to see: what was left out, and what is burnt in."""

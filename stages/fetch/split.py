@@ -67,7 +67,7 @@ def _divide(label: str, copies: Mapping[str, list[str]], split: SplitParams, sid
         taken += len(copies[sha]) * side[sha]
     if not 0 < taken < total:
         raise InputError(
-            f"class {label!r} has {len(copies)} distinct files, too few for fetch.split.test_fraction = "
+            f"class {label!r} has {len(copies)} distinct files or patients, too few for fetch.split.test_fraction = "
             f"{split.test_fraction:g}: each class needs one in Training and one in Testing"
         )
 
