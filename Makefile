@@ -11,8 +11,9 @@ repro: .venv/made
 	brainmri record
 	brainmri show
 
+# two at a time, each file's tests in one process: most wait for processes of their own
 test: .venv/made
-	pytest
+	pytest -n 2 --dist loadfile
 
 faults: .venv/made
 	BRAINMRI_KILLS=25 pytest -m fault --reliability docs/reliability.md
@@ -29,8 +30,8 @@ proof: .venv/made
 env: .venv/made
 
 # the versions and hashes of the lock files, whatever index pip is set up for; then the project itself, editable
-.venv/made: requirements.lock pyproject.toml
+.venv/made: requirements.lock requirements-extra.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock -r requirements-extra.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
