@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of what reads bytes of strangers: python tests/faults/fuzz.py TARGET [--seconds 60]
 
-TARGET is image, dicom, archive or weights; wants `pip install atheris`. It begins with the hostile corpus that the
+TARGET is image, dicom, nifti, archive or weights; wants `pip install atheris`. It begins with the hostile corpus that the
 tests generate and with the files in corpus/TARGET/. A finding is any exception but the one that is meant for people,
 more than 30 s or 2 GiB; its bytes are kept in findings/TARGET/, and test_random_bytes.py replays both folders.
 `--seeds` writes corpus/TARGET/ anew instead. What was run, and what it found: docs/security.md.
@@ -31,7 +31,7 @@ def targets() -> dict[str, Target]:
 
     from stages.backbone.network import read_tensors
     from stages.fetch.archive import members
-    from stages.verify import dicom
+    from stages.verify import dicom, nifti
     from stages.verify.decode import decode_grey
 
     def as_file(read: Callable[[Path], object]) -> Target:
@@ -46,6 +46,7 @@ def targets() -> dict[str, Target]:
     return {
         "image": lambda data: decode_grey(data, 10**6),
         "dicom": lambda data: list(dicom.frames(data, 10**6)),
+        "nifti": lambda data: list(nifti.slices(data, 10**6)),
         "archive": as_file(lambda path: [b"".join(found) for _, found in members(path, LIMITS, "source")]),
         "weights": as_file(read_tensors),
     }
@@ -63,6 +64,10 @@ def hostile(target: str) -> dict[str, bytes]:
         from test_hostile_dicom import corpus
 
         return corpus()
+    if target == "nifti":
+        from test_hostile_nifti import corpus as volumes
+
+        return volumes()
     import torch
     from safetensors.torch import save
 
@@ -118,7 +123,7 @@ def kept(target: str) -> list[Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("target", choices=["image", "dicom", "archive", "weights"])
+    parser.add_argument("target", choices=["image", "dicom", "nifti", "archive", "weights"])
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seeds", action="store_true", help="write corpus/TARGET/ anew, and fuzz nothing")
     args = parser.parse_args()
@@ -131,7 +136,7 @@ def main() -> None:
 def fuzz(name: str, seconds: int) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["pydicom", "zipfile", "tarfile", "commands", "stages"]):
+    with atheris.instrument_imports(include=["pydicom", "nibabel", "zipfile", "tarfile", "commands", "stages"]):
         from stages.shell.errors import InputError
 
         target = targets()[name]
