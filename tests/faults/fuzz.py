@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of what reads bytes of strangers: python tests/faults/fuzz.py TARGET [--seconds 60]
 
-TARGET is image, dicom, nifti, archive or weights; wants `pip install atheris`. It begins with the hostile corpus that the
-tests generate and with the files in corpus/TARGET/. A finding is any exception but the one that is meant for people,
-more than 30 s or 2 GiB; its bytes are kept in findings/TARGET/, and test_random_bytes.py replays both folders.
+TARGET is image, dicom, nifti, archive or weights; wants `pip install atheris`. It begins with the hostile corpus that
+the tests generate and with the files in corpus/TARGET/. A finding is any exception but the one that is meant for
+people, more than 30 s or 2 GiB; its bytes are kept in findings/TARGET/, and test_random_bytes.py replays both folders.
 `--seeds` writes corpus/TARGET/ anew instead. What was run, and what it found: docs/security.md.
 """
 
