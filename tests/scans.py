@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import stages  # noqa: F401, I001  pins first, where this is a script
+
 import nibabel
 import numpy as np
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 
-import stages  # noqa: F401
 from stages.fetch.phantom.heads import slice_of
 from stages.fetch.phantom.schema import PhantomParams
 
