@@ -18,3 +18,30 @@ def square_of(number: int) -> int:
 def own_pid(_: int) -> int:
     time.sleep(0.01)
     return os.getpid()
+
+
+def slowly(number: int) -> tuple[int, int]:
+    time.sleep(0.3)
+    return number * number, os.getpid()
+
+
+def once_fatal(marker: str) -> str:
+    """End this process, as a lack of memory would, where a file does not say that it was done before."""
+    from pathlib import Path
+
+    if marker and not Path(marker).exists():
+        Path(marker).touch()
+        os._exit(9)
+    return marker
+
+
+def always_fatal(_: int) -> None:
+    os._exit(9)
+
+
+def pins(_: int) -> dict[str, str | None]:
+    import numpy  # noqa: F401
+
+    import stages
+
+    return {name: os.environ.get(name) for name in stages.PINS} | {"folder": os.getcwd()}  # noqa: PTH109

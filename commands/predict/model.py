@@ -111,7 +111,7 @@ class Model:
     def _read(self, files: list[File], bar: Any) -> Iterator[Picture | Unreadable]:
         chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
         work = partial(read_all, size=self.meta.image_size, prepare=self.about.prepare)
-        for results in runtime.in_order(work, chunks):
+        for results in runtime.in_order(work, chunks, here=True):
             for found in results:
                 yield from found
                 bar.update()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from stages.runtime import ordered
 from stages.shell.errors import InputError
 from stages.verify.decode import DecodeError, decode
 from stages.verify.describe import Described, describe
 
 SPLITS = ("Testing", "Training", "Validation")  # in the order of their paths; the last need not be there
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+AHEAD = 8  # tasks a process that may be under way: they take unequally long
 Row = dict[str, Any]
 
 
@@ -92,22 +91,9 @@ def examine(path: str, root: Path, max_pixels: int) -> tuple[Row, Described | No
 def scan(paths: Sequence[str], root: Path, max_pixels: int, pool: Executor) -> Iterator[tuple[Row, Described | None]]:
     """Yield row and description of each file, in the order of `paths`."""
     chunks = [paths[start : start + 32] for start in range(0, len(paths), 32)]
-    for rows in in_order(pool, partial(_examine_all, root=root, max_pixels=max_pixels), chunks):
+    for rows in ordered(pool, partial(_examine_all, root=root, max_pixels=max_pixels), chunks, AHEAD):
         yield from rows
 
 
 def _examine_all(paths: Sequence[str], root: Path, max_pixels: int) -> list[tuple[Row, Described | None]]:
     return [examine(path, root, max_pixels) for path in paths]
-
-
-def in_order(
-    pool: Executor, work: Callable[[Item], Result], items: Sequence[Item], ahead: int = 64
-) -> Iterator[Result]:
-    """Yield `work(item)` in the order of the items, with few of them under way: memory stays bounded."""
-    waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
