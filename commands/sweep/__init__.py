@@ -115,6 +115,7 @@ def _check(args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _cluster(args: argparse.Namespace, count: int) -> Iterator[Any]:
     from commands.sweep import workers
+    from commands.sweep.task import remove_abandoned
 
     if args.scheduler:
         with workers.at(args.scheduler) as client:
@@ -123,8 +124,11 @@ def _cluster(args: argparse.Namespace, count: int) -> Iterator[Any]:
         with workers.jobs(args.batch, count, args.job) as client:
             yield client
     else:
-        with workers.here(count) as client:
-            yield client
+        try:
+            with workers.here(count) as client:
+                yield client
+        finally:
+            remove_abandoned()
 
 
 def _cache(args: argparse.Namespace, root: Path, study: str) -> str:

@@ -31,13 +31,13 @@ class Runner:
             there = [each for each in settings if self.made(each)]
             self.arrived(there)
             for each in there:
-                self.tell(bar, each, "made before")
+                self.tell(bar, each, ("", "made before"))
             futures = {self.start(each): each for each in settings if each not in there}
             failed = 0
-            for future in as_completed(futures):
-                why = self.ended(future, futures[future])
-                self.tell(bar, futures[future], why)
-                failed += bool(why)
+            for future in as_completed(futures, loop=self.client.loop):
+                outcome = self.ended(future, futures[future])
+                self.tell(bar, futures[future], outcome)
+                failed += bool(outcome[0])
         say(f"{len(settings) - failed} of {len(settings)} experiments are here: `dvc exp show`, `brainmri compare`")
         return int(failed > 0)
 
@@ -57,31 +57,30 @@ class Runner:
         )
         return self.client.submit(self.perform, tuple(about), key=setting.name, retries=1)
 
-    def ended(self, future: Any, setting: Setting) -> str:
-        """Wait for an experiment and bring it here; return why there is none, or nothing."""
+    def ended(self, future: Any, setting: Setting) -> tuple[str, str]:
+        """Wait for an experiment and bring it here; return why there is none, or nothing, and what to say of it."""
         from distributed.client import FutureCancelledError
         from distributed.scheduler import KilledWorker
 
         try:
-            why = str(future.result())
+            why, note = future.result()
         except KilledWorker as error:
-            return f"its worker died again and again, at last {error.last_worker.address}: too little memory?"
+            return f"its worker died again and again, at last {error.last_worker.address}: too little memory?", ""
         except FutureCancelledError:
             raise InputError("the Dask scheduler is gone: start it again, and the same sweep, which goes on") from None
         if not why:
             results.arrive(self.place, [setting.name])
-        return why
+        return why, note
 
-    def tell(self, bar: Any, setting: Setting, why: str) -> None:
+    def tell(self, bar: Any, setting: Setting, outcome: tuple[str, str]) -> None:
         """Say how one experiment ended."""
+        why, note = outcome
         self.told += 1
         bar.update()
-        made = results.found(self.place, setting.name)
-        if made is None:
-            said = f"FAILED: {why}"
-        else:
+        said = f"FAILED: {why}"
+        if not why:
             figures = results.validation(self.place, setting.name)
-            said = "  ".join(f"{name} {value:.4f}" for name, value in figures.items()) + (f"  ({why})" if why else "")
+            said = "  ".join(f"{name} {value:.4f}" for name, value in figures.items()) + (f"  ({note})" if note else "")
         say(f"{self.told}/{bar.total}  {setting.name}  {setting}  {said}")
 
 

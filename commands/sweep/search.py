@@ -53,19 +53,19 @@ def _end(runner: Runner, study: Any, bar: Any, objective: str, trial: Any, setti
     """Wait for one trial and tell Optuna."""
     import optuna
 
-    why = ""
+    outcome = "", "made before"
     if future is None:
         runner.arrived([setting])
     else:
-        why = runner.ended(future, setting)
-    value = math.nan if why else results.validation(runner.place, setting.name)[objective]
+        outcome = runner.ended(future, setting)
+    value = math.nan if outcome[0] else results.validation(runner.place, setting.name)[objective]
     trial.set_user_attr("name", setting.name)
     trial.set_user_attr("setting", str(setting))
     if math.isfinite(value):
         study.tell(trial, value)
     else:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    runner.tell(bar, setting, why or ("made before" if future is None else ""))
+    runner.tell(bar, setting, outcome)
 
 
 def suggestions(words: Iterable[str]) -> list[Suggest]:

@@ -58,8 +58,9 @@ def grid(words: Iterable[str], named: Namer) -> list[Setting]:
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import get_hydra_sweeps
 
+    by_file = _of_params(words)
     try:
-        combinations = [next(iter(each.values()), ()) for each in get_hydra_sweeps(_of_params(words))]
+        combinations = [next(iter(each.values()), ()) for each in get_hydra_sweeps(by_file)]
     except DvcException as error:
         raise InputError(str(error)) from None
     except Exception as error:  # Hydra's parser has many of its own

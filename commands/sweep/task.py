@@ -58,22 +58,21 @@ class Failed(Exception):
     """Why there is no experiment: one line."""
 
 
-def perform(about: tuple[Any, ...]) -> str:
-    """Run one Task, given as a plain tuple; return why it failed, or nothing.
+def perform(about: tuple[Any, ...]) -> tuple[str, str]:
+    """Run one Task, given as a plain tuple; return why it failed, or nothing, and what there is to say of it.
 
     An experiment that lies at `git` already is not run again: its worker died after it had pushed.
     """
     task = Task(*about)
     try:
         if _there(task):
-            return ""
+            return "", "made before"
         with _scratch() as folder:
-            _experiment(task, folder / "repository")
+            return "", _experiment(task, folder / "repository")
     except Failed as error:
-        return str(error)
+        return str(error), ""
     except OSError as error:
-        return f"{error.filename or 'worker'}: {error.strerror}"
-    return ""
+        return f"{error.filename or 'worker'}: {error.strerror}", ""
 
 
 def _there(task: Task) -> bool:
@@ -81,7 +80,8 @@ def _there(task: Task) -> bool:
     return ref in _said(task, "git", "ls-remote", task.git, ref)
 
 
-def _experiment(task: Task, clone: Path) -> None:
+def _experiment(task: Task, clone: Path) -> str:
+    """Make and push the experiment; return whether it went on from a checkpoint of a killed worker."""
     _said(task, "git", "clone", "--quiet", "--no-checkout", task.git, str(clone))
     try:
         _said(task, "git", "checkout", "--quiet", "--detach", task.commit, cwd=clone)
@@ -97,9 +97,11 @@ def _experiment(task: Task, clone: Path) -> None:
     if task.remote:
         _said(task, *dvc, "config", "--local", "core.remote", task.remote, cwd=study)
     settings = [word for each in task.overrides for word in ("-S", each)]
-    _said(task, *dvc, "exp", "run", "--name", task.name, *pull, *settings, cwd=study)
+    ran = _said(task, *dvc, "exp", "run", "--name", task.name, *pull, *settings, cwd=study)
     shared = ("--no-cache",) if task.cache else ()
     _said(task, *dvc, "exp", "push", "--force", *shared, task.git, task.name, cwd=study)
+    resumed = re.search(r"^going on from a checkpoint at .*$", ran, re.MULTILINE)
+    return resumed[0].replace("going", "went") if resumed else ""
 
 
 def _said(task: Task, *words: str, cwd: Path | None = None) -> str:
@@ -127,7 +129,7 @@ def why(stdout: str, stderr: str) -> str:
     """Return the line that says why a command failed: a stage's own, where DVC says that one failed."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("ERROR: ", "fatal: ", "error: "))]
-    if errors and (failed := re.search(r"failed to reproduce '(?:.*:)?([^'@]+)", errors[0])):
+    if errors and (failed := re.search(r"failed to reproduce '(?:[^']*:)?([^'@]+)", errors[0])):
         own = [line for line in [*stdout.splitlines(), *lines] if line.startswith(f"{failed[1]}: ")]
         told = [line for line in own if "bits may differ" not in line]
         return told[-1] if told else errors[0]
@@ -137,6 +139,19 @@ def why(stdout: str, stderr: str) -> str:
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
     """Yield a new folder that is locked while it is used, so that those of killed workers are known and removed."""
+    remove_abandoned()
+    folder = Path(tempfile.mkdtemp(prefix="brainmri-sweep-"))
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_abandoned() -> None:
+    """Remove what killed workers of this user left on this machine."""
     for left in Path(tempfile.gettempdir()).glob("brainmri-sweep-*"):
         with contextlib.suppress(OSError):
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -146,11 +161,3 @@ def _scratch() -> Iterator[Path]:
                     shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(lock)
-    folder = Path(tempfile.mkdtemp(prefix="brainmri-sweep-"))
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)

@@ -81,4 +81,4 @@ def jobs(system: str, count: int, options: Sequence[str]) -> Iterator[Any]:
 
 def at(address: str) -> Any:
     """Return a context with Dask's client of a scheduler that runs already."""
-    return scheduler(address)
+    return scheduler(address, "--scheduler")

@@ -53,24 +53,23 @@ def connected(address: str) -> Generator[Machines, None, None]:
 
 
 @contextlib.contextmanager
-def scheduler(address: str) -> Generator[Any, None, None]:
-    """Yield Dask's client of the scheduler at `address`."""
+def scheduler(address: str, said: str = "BRAINMRI_CLUSTER") -> Generator[Any, None, None]:
+    """Yield Dask's client of the scheduler at `address`, which the variable or option `said` names."""
     if not re.fullmatch(r"(tcp|tls|ucx)://.+:\d+", address):
-        raise InputError(f"BRAINMRI_CLUSTER is {address!r}: expected the address of a Dask scheduler: tcp://host:port")
+        raise InputError(f"{said} is {address!r}: expected the address of a Dask scheduler: tcp://host:port")
     try:
         from distributed import Client
     except ImportError:
         raise InputError(
             "a cluster needs Dask (the extra `cluster`): run `pip install --require-hashes "
-            "-r requirements-cluster.lock` in the project's environment, or unset BRAINMRI_CLUSTER"
+            f"-r requirements-cluster.lock` in the project's environment, or do without {said}"
         ) from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it would tell is told in one line
     try:
         client = Client(address, timeout=10, set_as_default=False)
     except (OSError, TimeoutError, ValueError):
         raise InputError(
-            f"no Dask scheduler answers at {address} (BRAINMRI_CLUSTER): start one with `dask scheduler`, "
-            "or unset the variable"
+            f"no Dask scheduler answers at {address} ({said}): start one with `dask scheduler`, or do without"
         ) from None
     try:
         yield client
