@@ -157,7 +157,7 @@ def test_a_search_without_a_choice_is_refused(words: list[str], said: str):
 
 # Whole sweeps
 
-GRID = ("-S", "lr=1e-3,1e-4", "-S", "seed=range(3)")
+GRID = ("-S", "lr=1e-3,3e-4,1e-4", "-S", "augment.mirror=true,false")
 
 
 def sweep(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -178,7 +178,7 @@ def trees(folder: Path, prefix: str) -> dict[str, str]:
     for line in sh(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split():
         if line.rpartition("/")[2].startswith(prefix):
             values = sh(folder, "git", "show", f"{line}:params.yaml")
-            setting = " ".join(re.findall(r"^(?:lr|seed): (\S+)", values, re.MULTILINE))
+            setting = " ".join(re.findall(r"^ *(?:lr|mirror): (\S+)", values, re.MULTILINE))
             found[setting] = sh(folder, "git", "rev-parse", f"{line}^{{tree}}").strip()
     return found
 
@@ -200,9 +200,10 @@ def one_by_one(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     folder = tmp_path_factory.mktemp("alone") / "repository"
     sh(folder.parent, "git", "clone", "-q", str(bare), str(folder))
     sh(folder, "dvc", "pull", "-q")
-    for lr in ("1e-3", "1e-4"):
-        for seed in range(3):
-            sh(folder, "dvc", "exp", "run", "-S", f"lr={lr}", "-S", f"seed={seed}", "--name", f"alone-{lr}-{seed}")
+    for lr in ("1e-3", "3e-4", "1e-4"):
+        for mirror in ("true", "false"):
+            settings = ("-S", f"lr={lr}", "-S", f"augment.mirror={mirror}")
+            sh(folder, "dvc", "exp", "run", *settings, "--name", f"alone-{lr}-{mirror}")
             sh(folder, "git", "checkout", "-q", ".")
     return trees(folder, "alone")
 
