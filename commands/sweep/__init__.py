@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{changed.splitlines()[0][3:]} is not committed: a sweep is of a commit; commit, or stash")
     commit = git(root, "rev-parse", "HEAD")
     named = Namer(root / study, study, commit, args.name)
-    if args.dry_run and not args.search:
+    if args.dry_run:
         for setting in grid(args.set_param, named):
             print(f"{setting.name}  {setting}")
         return 0
@@ -108,6 +108,8 @@ def _check(args: argparse.Namespace) -> None:
     for option in ("workers", "search"):
         if (value := getattr(args, option)) is not None and not 1 <= value <= 10_000:
             raise InputError(f"--{option} {value}: expected a whole number from 1 to 10000")
+    if args.dry_run and args.search:
+        raise InputError("--dry-run: a search chooses each setting by the results before it; leave one of the two out")
     if args.job and not args.batch:
         raise InputError(f"--job {args.job[0]}: expected with --batch slurm, or another batch system")
 

@@ -22,6 +22,8 @@ class Runner:
         self.author = _author(place)
         self.waiting = results.waiting(place)
         self.told = 0
+        if not client.nthreads():
+            say("no worker yet: waiting for one")
 
     def all(self, settings: Sequence[Setting]) -> int:
         """Run all of a grid; return 1 where one failed."""

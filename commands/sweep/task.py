@@ -82,7 +82,7 @@ def _there(task: Task) -> bool:
 
 def _experiment(task: Task, clone: Path) -> str:
     """Make and push the experiment; return whether it went on from a checkpoint of a killed worker."""
-    _said(task, "git", "clone", "--quiet", "--no-checkout", task.git, str(clone))
+    _said(task, "git", "clone", "--quiet", "--no-checkout", "--", task.git, str(clone))
     try:
         _said(task, "git", "checkout", "--quiet", "--detach", task.commit, cwd=clone)
     except Failed:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stages.shell.cluster import identity
-from stages.shell.cluster_worker import RAISED, RETURNED, _receive, _send
+from stages.shell.cluster_worker import RAISED, RETURNED, receive, send
 
 
 def main(folder: Path) -> None:
@@ -28,11 +28,11 @@ def main(folder: Path) -> None:
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     tasks: BinaryIO = os.fdopen(os.dup(0), "rb")
-    _send(answers, differs(json.loads((folder / "identity.json").read_text()), identity()).encode())
+    send(answers, differs(json.loads((folder / "identity.json").read_text()), identity()).encode())
     with contextlib.suppress(OSError):  # the pipe was closed
         while _another(tasks, folder):
-            function, item = _receive(tasks).decode(), _receive(tasks)
-            _send(answers, _answer(function, item))
+            function, item = receive(tasks).decode(), receive(tasks)
+            send(answers, _answer(function, item))
 
 
 def differs(expected: dict[str, str], found: dict[str, str]) -> str:

@@ -42,9 +42,9 @@ def perform(about: tuple[Any, ...], function: str, item: bytes) -> bytes:
     except OSError as error:
         return REFUSED + f"worker {worker.address} {error}".encode()
     try:
-        _send(process.stdin, function.encode())
-        _send(process.stdin, item)
-        answer = _receive(process.stdout)
+        send(process.stdin, function.encode())
+        send(process.stdin, item)
+        answer = receive(process.stdout)
     except OSError:
         process.kill()
         status = process.wait()
@@ -77,7 +77,7 @@ def _started(job: Job) -> Any:
         stdout=subprocess.PIPE,
     )
     try:
-        refusal = _receive(process.stdout).decode()
+        refusal = receive(process.stdout).decode()
     except OSError:
         process.wait()
         refusal = f"cannot start {sys.executable} -m stages.shell.cluster_child: its log says why"
@@ -97,14 +97,15 @@ def _seen(folder: Path) -> bool:
     return False
 
 
-def _send(pipe: Any, data: bytes) -> None:
+def send(pipe: Any, data: bytes) -> None:
+    """Write a message: its length, and it."""
     pipe.write(struct.pack("<Q", len(data)))
     pipe.write(data)
     pipe.flush()
 
 
-def _receive(pipe: Any) -> bytes:
-    """Return the next message; EOFError is an OSError here, so that one clause catches both ends of a pipe."""
+def receive(pipe: Any) -> bytes:
+    """Return the next message; OSError where the pipe was closed before its end."""
     head = pipe.read(8)
     if len(head) < 8:
         raise OSError("the pipe was closed")
