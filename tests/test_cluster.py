@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_stage
 from test_only_declared import outputs
-from working import always_fatal, once_fatal, pins, slowly, square_of
+from working import Asked, always_fatal, once_fatal, pins, slowly, square_of
 
 import stages
 from stages import runtime
@@ -60,17 +60,10 @@ def test_an_error_on_a_machine_is_the_same_error_here(on: Cluster):
 
 
 def test_few_results_wait_however_many_items_there_are(on: Cluster):
-    asked: list[int] = []
-
-    class Items(list[int]):
-        def __iter__(self):
-            for item in super().__iter__():
-                asked.append(item)
-                yield item
-
-    results = runtime.in_order(square_of, Items(range(50)))
+    numbers = Asked(50)
+    results = runtime.in_order(square_of, numbers)
     next(results)
-    assert len(asked) <= 6
+    assert len(numbers.asked) <= 6
     results.close()
 
 

@@ -87,15 +87,6 @@ def test_why_an_experiment_failed_is_the_stages_own_line():
     assert task.why("", "") == ""
 
 
-def test_what_a_killed_worker_left_is_removed_and_what_is_in_use_is_not(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / "brainmri-sweep-left").mkdir()
-    with task._scratch() as used:
-        task.remove_abandoned()
-        assert list(tmp_path.iterdir()) == [used]
-    assert list(tmp_path.iterdir()) == []
-
-
 class Pretended:
     """Stands for the Runner: an experiment's loss is a function of its setting."""
 

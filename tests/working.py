@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 from stages.shell.errors import InputError
 
@@ -45,3 +46,16 @@ def pins(_: int) -> dict[str, str | None]:
     import stages
 
     return {name: os.environ.get(name) for name in stages.PINS} | {"folder": os.getcwd()}  # noqa: PTH109
+
+
+class Asked(list[int]):
+    """Numbers that remember which of them were asked for."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(range(count))
+        self.asked: list[int] = []
+
+    def __iter__(self) -> Iterator[int]:
+        for item in super().__iter__():
+            self.asked.append(item)
+            yield item

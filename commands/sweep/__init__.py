@@ -15,6 +15,7 @@ from typing import Any
 
 from commands.ending import unwind_when_ended
 from commands.repository import cache_folder, find_root, git, here
+from commands.scratch import remove_abandoned
 from stages import params
 from stages.shell.errors import InputError
 
@@ -117,7 +118,6 @@ def _check(args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _cluster(args: argparse.Namespace, count: int) -> Iterator[Any]:
     from commands.sweep import workers
-    from commands.sweep.task import remove_abandoned
 
     if args.scheduler:
         with workers.at(args.scheduler) as client:

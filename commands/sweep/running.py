@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from commands import scratch
 from commands.repository import git
 from commands.sweep import results, task
 from commands.sweep.settings import Setting
@@ -18,7 +19,7 @@ class Runner:
 
     def __init__(self, client: Any, place: results.Place, cache: str) -> None:
         self.client, self.place, self.cache = client, place, cache
-        self.perform = travelling(task, task.perform)
+        self.perform = travelling(task.perform, task, scratch)
         self.author = _author(place)
         self.waiting = results.waiting(place)
         self.told = 0

@@ -1,21 +1,18 @@
-"""One experiment on a worker: clone, pull, `dvc exp run`, push. Sent by value: nothing but Python, Git and DVC.
+"""One experiment on a worker: clone, pull, `dvc exp run`, push. Sent by value, with `commands.scratch`.
 
 What a killed worker left is removed by the next task on its machine; the processes that it started end with it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from commands.scratch import scratch
 
 # what the caller's terminal and Dask set for their own processes; Dask's make training no other, but slower
 DROPPED = (
@@ -67,7 +64,7 @@ def perform(about: tuple[Any, ...]) -> tuple[str, str]:
     try:
         if _there(task):
             return "", "made before"
-        with _scratch() as folder:
+        with scratch("sweep") as folder:
             return "", _experiment(task, folder / "repository")
     except Failed as error:
         return str(error), ""
@@ -134,30 +131,3 @@ def why(stdout: str, stderr: str) -> str:
         told = [line for line in own if "bits may differ" not in line]
         return told[-1] if told else errors[0]
     return errors[0] if errors else (lines[-1] if lines else "")
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """Yield a new folder that is locked while it is used, so that those of killed workers are known and removed."""
-    remove_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix="brainmri-sweep-"))
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def remove_abandoned() -> None:
-    """Remove what killed workers of this user left on this machine."""
-    for left in Path(tempfile.gettempdir()).glob("brainmri-sweep-*"):
-        with contextlib.suppress(OSError):
-            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(lock).st_uid == os.getuid():
-                    shutil.rmtree(left, ignore_errors=True)
-            finally:
-                os.close(lock)

@@ -106,7 +106,7 @@ class Machines(Executor):
         self.client, self.address, self.folder = client, address, folder
         python_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.job = cluster_worker.Job(str(Path.cwd()), str(folder), tuple(({"PYTHONPATH": python_path} | PINS).items()))
-        self.perform = travelling(cluster_worker, cluster_worker.perform)
+        self.perform = travelling(cluster_worker.perform, cluster_worker)
         self.sent: tuple[Any, str] | None = None  # the last function, and the file in which it lies
         self.lonely: float | None = None  # since when there has been no worker
         self.counted = 0.0, 1  # when, and how many tasks the workers did at a time
@@ -193,18 +193,20 @@ def opened(answer: bytes) -> Any:
     return found
 
 
-def travelling(module: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of `module` (which uses nothing but Python and Dask) to be sent by value, not by name.
+def travelling(function: Callable[..., Any], *modules: Any) -> Callable[..., Any]:
+    """Return a function to be sent by value, with what it uses of `modules`: those use nothing but Python and Dask.
 
     A worker's process cannot import this project by name: its NumPy was loaded before the pins.
     """
     import cloudpickle
 
-    cloudpickle.register_pickle_by_value(module)
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
     try:
         sent = cloudpickle.dumps(function)
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
     def call(*args: Any) -> Any:
         import pickle
