@@ -113,6 +113,7 @@ def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, add
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr("stages.shell.cluster.CONNECT", 1)
         monkeypatch.setenv("BRAINMRI_CLUSTER", f"tcp://127.0.0.1:{free.getsockname()[1]}")
         with pytest.raises(InputError, match="no Dask scheduler answers at"):
             list(runtime.in_order(square_of, [1]))

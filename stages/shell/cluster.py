@@ -33,6 +33,7 @@ from stages.shell.errors import InputError
 from stages.shell.provenance import versions
 
 ROOT = Path(__file__).parents[2]
+CONNECT = 10  # seconds in which a scheduler answers
 RETRIES = 3  # of a task whose process ended in its middle
 PATIENCE = 600  # seconds without any worker
 GONE = "the Dask scheduler at {} is gone: start it and its workers, and run again"
@@ -66,7 +67,7 @@ def scheduler(address: str, said: str = "BRAINMRI_CLUSTER") -> Generator[Any, No
         ) from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it would tell is told in one line
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, TimeoutError, ValueError):
         raise InputError(
             f"no Dask scheduler answers at {address} ({said}): start one with `dask scheduler`, or do without"
