@@ -264,7 +264,7 @@ def test_a_killed_workers_experiment_goes_on_from_its_checkpoint_on_another_and_
 @pytest.mark.slow
 def test_a_sweep_here_shares_the_cache_is_stopped_and_goes_on(clone: Path):  # noqa: F811
     pytest.importorskip("distributed")
-    words = ("-S", "seed=range(10,13)", "--workers", "1")
+    words = ("-S", "lr=2e-4,4e-4,8e-4", "--workers", "1")
     process = sweep(clone, *words)
     assert process.stdout
     first = process.stdout.readline()
@@ -300,7 +300,7 @@ def test_jobs_of_a_batch_system_are_workers(clone: Path, tmp_path: Path):  # noq
     for name in ("sbatch", "scancel"):
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}{os.pathsep}{dvc_environment()['PATH']}", "PYTHONPATH": str(clone)}
-    words = ["-S", "seed=20", "--batch", "slurm", "--job", "memory=2GB", "--job", "interface=lo", "--workers", "1"]
+    words = ["-S", "lr=2e-3", "--batch", "slurm", "--job", "memory=2GB", "--job", "interface=lo", "--workers", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "commands", "sweep", *words, "--git", str(clone), "--cache", str(clone / ".dvc/cache")],
         cwd=clone,
