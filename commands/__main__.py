@@ -16,6 +16,7 @@ COMMANDS = [
     "serve",
     "export",
     "compare",
+    "sweep",
     "replay",
     "adopt",
     "record",

@@ -71,10 +71,15 @@ def experiments(root: Path, name: str) -> dict[str, str]:
 
 def cached(study: Path, digest: str) -> Path:
     """Return where the cache of a study's DVC project has the file of that MD5, if it has it."""
+    return cache_folder(study) / "files/md5" / digest[:2] / digest[2:]
+
+
+def cache_folder(study: Path) -> Path:
+    """Return the cache of a study's DVC project."""
     from dvc.config import Config, ConfigError
 
     try:
         folder = Config(str(study / ".dvc"))["cache"].get("dir", study / ".dvc/cache")
     except ConfigError as error:
         raise InputError(f"{study}/.dvc/config: {' '.join(str(error).split())}: mend it, or take it from Git") from None
-    return Path(folder) / "files/md5" / digest[:2] / digest[2:]
+    return Path(folder)

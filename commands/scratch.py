@@ -21,14 +21,19 @@ def scratch(name: str) -> Iterator[Path]:
     It is locked for as long, and the kernel drops that lock with its holder, however that ends: so those that killed
     commands left are told from those in use, and are removed first.
     """
-    for left in Path(tempfile.gettempdir()).glob(f"brainmri-*{SUFFIX}"):
-        _remove_abandoned(left)
+    remove_abandoned()
     folder, lock = _locked(name)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def remove_abandoned() -> None:
+    """Remove what killed commands of this user left on this machine."""
+    for left in Path(tempfile.gettempdir()).glob(f"brainmri-*{SUFFIX}"):
+        _remove(left)
 
 
 def _locked(name: str) -> tuple[Path, int]:
@@ -43,7 +48,7 @@ def _locked(name: str) -> tuple[Path, int]:
             os.close(lock)
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _remove(folder: Path) -> None:
     """Remove a folder of this user's that nobody holds."""
     with contextlib.suppress(OSError):  # in use, another user's, a link, or gone meanwhile
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

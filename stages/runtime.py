@@ -10,8 +10,8 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -40,34 +40,75 @@ def workers() -> int:
     return int(chosen)
 
 
-def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Yield function(item) for each item, in order, computed by `workers()` processes.
+def in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], here: bool = False
+) -> Generator[Result, None, None]:
+    """Yield function(item) for each item, in order, computed by `workers()` processes or by a cluster (see `pool`).
 
     A few results at most wait to be taken, so memory stays flat however many items there are. `function` and the items
     must be picklable; it runs in fresh processes, which see none of this one's state. One worker means this process.
+    `here` keeps to this machine.
     """
     count = min(workers(), len(items))
-    if count < 2:
+    if count < 2 and (here or not cluster()):
         yield from map(function, items)
         return
-    with process_pool(count) as pool:
-        waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * count:
-                yield waiting.popleft().result()
-        while waiting:
+    with pool(max(1, count), here=here) as found:
+        yield from ordered(found, function, items)
+
+
+def ordered(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], each: int = 2
+) -> Generator[Result, None, None]:
+    """Yield function(item) for each item, in order; `each` items for each process of the pool are under way at most."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > each * getattr(pool, "width", 1):
             yield waiting.popleft().result()
-
-
-def process_pool(count: int, start: Literal["fork", "forkserver"] = "forkserver") -> ProcessPoolExecutor:
-    """Return a pool of `count` processes that end when this one does, also where it is killed."""
-    context = multiprocessing.get_context(start)
-    return ProcessPoolExecutor(count, mp_context=context, initializer=end_with, initargs=(os.getpid(),))
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @contextlib.contextmanager
-def limited(seconds: float, error: Exception) -> Iterator[None]:
+def pool(
+    count: int, start: Literal["fork", "forkserver"] = "forkserver", here: bool = False
+) -> Generator[Executor, None, None]:
+    """Yield what computes: `count` processes of this machine, or the Dask cluster that BRAINMRI_CLUSTER names.
+
+    Which of the two changes no bit. Without the variable, nothing of Dask is loaded.
+    """
+    if (address := cluster()) and not here:
+        from stages.shell.cluster import connected
+
+        with connected(address) as machines:
+            yield machines
+        return
+    with process_pool(count, start) as processes:
+        yield processes
+
+
+def cluster() -> str | None:
+    """Return the address of the Dask scheduler to be used, docs/scale.md; None for processes of this machine."""
+    return os.environ.get("BRAINMRI_CLUSTER") or None
+
+
+class Processes(ProcessPoolExecutor):
+    """Processes of this machine, `width` of them."""
+
+    def __init__(self, count: int, start: Literal["fork", "forkserver"]) -> None:
+        context = multiprocessing.get_context(start)
+        super().__init__(count, mp_context=context, initializer=end_with, initargs=(os.getpid(),))
+        self.width = count
+
+
+def process_pool(count: int, start: Literal["fork", "forkserver"] = "forkserver") -> Processes:
+    """Return a pool of `count` processes that end when this one does, also where it is killed."""
+    return Processes(count, start)
+
+
+@contextlib.contextmanager
+def limited(seconds: float, error: Exception) -> Generator[None, None, None]:
     """Raise `error` in what takes longer, and each second again where it goes on; in a process's main thread only."""
 
     def stop(*_: object) -> None:

@@ -137,8 +137,8 @@ def test_the_environment_for_s3_has_other_versions_of_one_package_alone():
     assert {name for name, version in (s3 | moto).items() if own.get(name, version) != version} == {"python-dateutil"}
 
 
-@pytest.mark.parametrize("part", ["browser", "export"])
-def test_a_lock_of_an_extra_adds_to_the_projects_and_names_no_address(part):
+@pytest.mark.parametrize("part", ["browser", "export", "cluster"])
+def test_a_lock_of_an_extra_adds_to_the_others_and_names_no_address(part):
     """Two locks with one package could ask for two versions of it."""
     path = ROOT / f"requirements-{part}.lock"
     text, mine = path.read_text(), locked(path)

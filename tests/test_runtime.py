@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from working import square_of
+from working import Asked, square_of
 
 from stages import runtime
 from stages.shell.errors import InputError
@@ -63,17 +63,10 @@ def test_an_error_in_a_worker_is_the_same_error_here(monkeypatch, count: str):
 
 def test_few_results_wait_however_many_items_there_are(monkeypatch):
     monkeypatch.setenv("BRAINMRI_WORKERS", "2")
-    asked: list[int] = []
-
-    class Items(list[int]):
-        def __iter__(self):
-            for item in super().__iter__():
-                asked.append(item)
-                yield item
-
-    results = runtime.in_order(square_of, Items(range(50)))
+    numbers = Asked(50)
+    results = runtime.in_order(square_of, numbers)
     next(results)
-    assert len(asked) <= 6
+    assert len(numbers.asked) <= 6
     results.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 from stages.shell.errors import InputError
 
@@ -18,3 +19,43 @@ def square_of(number: int) -> int:
 def own_pid(_: int) -> int:
     time.sleep(0.01)
     return os.getpid()
+
+
+def slowly(number: int) -> tuple[int, int]:
+    time.sleep(0.3)
+    return number * number, os.getpid()
+
+
+def once_fatal(marker: str) -> str:
+    """End this process, as a lack of memory would, where a file does not say that it was done before."""
+    from pathlib import Path
+
+    if marker and not Path(marker).exists():
+        Path(marker).touch()
+        os._exit(9)
+    return marker
+
+
+def always_fatal(_: int) -> None:
+    os._exit(9)
+
+
+def pins(_: int) -> dict[str, str | None]:
+    import numpy  # noqa: F401
+
+    import stages
+
+    return {name: os.environ.get(name) for name in stages.PINS} | {"folder": os.getcwd()}  # noqa: PTH109
+
+
+class Asked(list[int]):
+    """Numbers that remember which of them were asked for."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(range(count))
+        self.asked: list[int] = []
+
+    def __iter__(self) -> Iterator[int]:
+        for item in super().__iter__():
+            self.asked.append(item)
+            yield item

@@ -114,7 +114,7 @@ class Model:
         chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
         axis = self.about.volumes.axis
         work = partial(read_all, size=self.meta.image_size, prepare=self.about.prepare, axis=axis)
-        for results in runtime.in_order(work, chunks):
+        for results in runtime.in_order(work, chunks, here=True):
             for found in results:
                 yield from found
                 bar.update()

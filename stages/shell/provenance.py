@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,13 @@ def behind(study: Path, lock: Path) -> dict[str, str]:
 
 def installed(lock: Path) -> dict[str, str]:
     """Return {name: version} of the packages that `lock` names and that are installed."""
+    return versions(locked(lock))
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Return {name: version} of those packages that are installed."""
     found = {}
-    for name in locked(lock):
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

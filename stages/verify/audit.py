@@ -14,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.runtime import ordered
 from stages.verify.confirm import framed_similarities, similarities
 from stages.verify.describe import CELLS, VIEWS
 from stages.verify.frames import FRAMES, SIDE
 from stages.verify.groups import group_files
-from stages.verify.index import search
+from stages.verify.index import build, search
 from stages.verify.overlap import PLAIN, Settled, best_frames, nearest_frames, nearest_open, one_of_alike, sides
-from stages.verify.scan import in_order
+from stages.verify.scan import AHEAD
 from stages.verify.schema import Twins
 from stages.verify.search import best_turns, close, nearest_k, parts
 from stages.verify.turns import INVERSE, TURNS
@@ -68,7 +69,7 @@ def audit(pictures: Pictures, twins: Twins, pool: Executor) -> Pairs:
 def _verdicts(near: Ints, judge: Judge, twins: Twins, pool: Executor) -> Pairs:
     """Judge candidates, in the order given."""
     chunks = [near[start : start + 512] for start in range(0, len(near), 512)]
-    found = list(in_order(pool, judge, chunks))
+    found = list(ordered(pool, judge, chunks, AHEAD))
     if not found:
         return Pairs._make(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, float, float, bool, bool))
     left, right, turn, whole, worst = (np.concatenate([part[k] for part in found]) for k in range(5))
@@ -96,23 +97,27 @@ def candidates(pictures: Pictures, twins: Twins, pool: Executor) -> Ints:
     if len(entries) <= twins.exact_up_to:
         starts = range(0, len(entries), TILE)
         tiles = [(one, two) for one in starts for two in starts if one <= two]
-        parts_found = in_order(pool, partial(_near_tile, pictures=pictures, twins=twins), tiles)
+        parts_found: Iterator[Ints] = ordered(pool, partial(_near_tile, pictures=pictures, twins=twins), tiles, AHEAD)
     else:
-        parts_found = _near_indexed(pictures, twins)
+        parts_found = _near_indexed(pictures, twins, pool)
     found = np.concatenate([np.zeros((0, 3), np.int64), *parts_found])
     best = found[np.lexsort((found[:, 1], found[:, 0], -found[:, 2]))]
     _, first = np.unique(best[:, 0] // VIEWS * pictures.total + best[:, 1] // VIEWS, return_index=True)
     return _nearest(best[first], pictures, twins.neighbours)[:, :2]
 
 
-def _near_indexed(pictures: Pictures, twins: Twins) -> Iterator[Ints]:
+def _near_indexed(pictures: Pictures, twins: Twins, pool: Executor) -> Iterator[Ints]:
     """Yield (entry, entry, product), the smaller picture first, of what an index finds in each split."""
     entries = _entries(pictures)
     flat = np.asarray(_opened(pictures)[0]).reshape(-1, CELLS * CELLS)[entries]
     number = entries // VIEWS
-    for inside in _inside(pictures):
+    queries = pictures.descriptors.with_name("entries.npy")
+    np.save(queries, flat)
+    for split, inside in enumerate(_inside(pictures)):
         stored = entries[inside[number]]
-        for query, at, product in search(flat, flat[inside[number]], 3 * twins.neighbours, twins.candidate):
+        at_split = pictures.descriptors.with_name(f"entries-{split}.index")
+        build(flat[inside[number]], at_split)
+        for query, at, product in search(queries, at_split, 3 * twins.neighbours, twins.candidate, pool):
             pair = np.sort(np.stack([entries[query], stored[at]], axis=1), axis=1)
             apart = pair[:, 0] // VIEWS < pair[:, 1] // VIEWS
             yield np.concatenate([pair, product[:, None]], axis=1)[apart]
@@ -170,9 +175,9 @@ def framed_candidates(pictures: Pictures, plain: Pairs, twins: Twins, pool: Exec
         heads, same = np.asarray(_opened(pictures)[0][:, 0]), plain.same
         shown = one_of_alike(heads, plain.left[same], plain.right[same], _inside(pictures)).tobytes()
         work = partial(_near_frames, pictures=pictures, twins=twins, settled=settled, shown=shown)
-        found = in_order(pool, work, range(0, pictures.total, STRETCH))
+        found: Iterator[Ints] = ordered(pool, work, range(0, pictures.total, STRETCH), AHEAD)
     else:
-        found = _near_frames_indexed(pictures, twins, settled)
+        found = _near_frames_indexed(pictures, twins, settled, pool)
     return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
 
 
@@ -197,14 +202,15 @@ def _near_frames(start: int, pictures: Pictures, twins: Twins, settled: Settled,
     )
 
 
-def _near_frames_indexed(pictures: Pictures, twins: Twins, settled: Settled) -> Iterator[Ints]:
+def _near_frames_indexed(pictures: Pictures, twins: Twins, settled: Settled, pool: Executor) -> Iterator[Ints]:
     """Yield the same of what an index of the plain views finds, asked for every frame, upright and mirrored."""
     views = np.asarray(_opened(pictures)[0][:, :PLAIN])
     number, view = np.nonzero(views.any(axis=2))
-    frames = np.load(pictures.frames, mmap_mode="r").reshape(-1, CELLS * CELLS)
+    index = pictures.descriptors.with_name("views.index")
+    build(views[number, view], index)
     near = [
         np.stack([query // len(FRAMES), number[at], product], axis=1)
-        for query, at, product in search(frames, views[number, view], 2 * twins.framed_neighbours, twins.framed, 2)
+        for query, at, product in search(pictures.frames, index, 2 * twins.framed_neighbours, twins.framed, pool, 2)
     ]
     one, two, product = np.concatenate([np.zeros((0, 3), np.int64), *near]).T
     for split, present in enumerate(_inside(pictures)):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,7 @@ SPLITS = ("Testing", "Training", "Validation")  # in the order of their paths; t
 FOREGROUND = 25  # grey level: a tenth of white
 SECONDS = 300  # for the pictures of one file
 FILES, BYTES = 32, 4_000_000  # of a task: at most so many files, and no more after so many bytes
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+AHEAD = 8  # tasks a process that may be under way: they take unequally long
 Row = dict[str, Any]
 
 
@@ -167,7 +165,7 @@ def scan(
 ) -> Iterator[tuple[Row, Described | None]]:
     """Yield row and description of each picture, in the order of `paths`."""
     work = partial(_examine_all, root=root, verify=verify)
-    for rows in in_order(pool, work, list(_chunks(paths, root))):
+    for rows in runtime.ordered(pool, work, _chunks(paths, root), AHEAD):
         yield from rows
 
 
@@ -186,16 +184,3 @@ def _chunks(paths: Sequence[str], root: Path) -> Iterator[list[str]]:
 
 def _examine_all(paths: Sequence[str], root: Path, verify: VerifyParams) -> list[tuple[Row, Described | None]]:
     return [each for path in paths for each in examine(path, root, verify)]
-
-
-def in_order(
-    pool: Executor, work: Callable[[Item], Result], items: Sequence[Item], ahead: int = 64
-) -> Iterator[Result]:
-    """Yield `work(item)` in the order of the items, with few of them under way: memory stays bounded."""
-    waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

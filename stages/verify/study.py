@@ -57,7 +57,7 @@ def examine_study(
     paths = files(root, params.classes)
     check_counts(paths, params.verify)
     # fork: safe here, as no thread computes yet; and a worker starts in milliseconds.
-    with _scratch(root.parent) as scratch, runtime.process_pool(workers, "fork") as pool:
+    with _scratch(root.parent) as scratch, runtime.pool(workers, "fork") as pool:
         rows, descriptors, frames, order = _scan_to(scratch, paths, root, params.verify, pool)
         gathered = gather(rows, [bool(each.any()) for each in descriptors])
         pairs = audit(_pictures(scratch, gathered, descriptors, frames, order), params.verify.twins, pool)
