@@ -92,7 +92,8 @@ def _trained(chosen: Params, fold: str, team: workers.Alone) -> None:
     trainer, meta = start.trainer(chosen, fold, team)
     causes = (chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(trainer.device, chosen))
     workers.refuse_others(team, named(*causes))
-    store, found = Nowhere(), None
+    store: Store = Nowhere()
+    found = None
     with contextlib.ExitStack() as held:
         if team.first:
             store = Store(beside_cache(Path.cwd(), fold), fingerprint(*causes))

@@ -94,12 +94,14 @@ def run(count: int, threads: int, module: str, *words: str) -> None:
 
 
 def _why(failures: dict[int, ProcessFailure], count: int) -> str:
-    """Return the line for a person; of several failures, what came first is never that another one was gone."""
+    """Return the line for a person, of the failure that came first: not that another was gone, or was ended for it."""
     causes = {rank: failure for rank, failure in failures.items() if failure.exitcode != LOST}
     if not causes:
         return f"a worker on another machine is gone, which says why: {AGAIN}"
-    rank = min(causes, key=lambda each: (causes[each].exitcode > 0, causes[each].timestamp, each))
-    failure = causes[rank]
+    ended = -signal.SIGTERM  # by the agent, if another one failed
+    rank, failure = min(
+        causes.items(), key=lambda each: (each[1].exitcode == ended, each[1].exitcode > 0, each[1].timestamp, each[0])
+    )
     if failure.exitcode < 0:
         return f"worker {rank + 1} of {count} was killed ({failure.signal_name()}): {AGAIN}"
     said = failure.error_file_data.get("line")

@@ -153,7 +153,7 @@ class Trainer:
             unit="img",
             desc=f"epoch {self.progress.epoch + 1}/{self.params.epochs}",
             mininterval=1,
-            **({} if self.team.first else {"disable": True}),
+            disable=None if self.team.first else True,
         )
 
     def _mark(self, store: Store) -> None:

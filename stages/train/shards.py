@@ -73,7 +73,7 @@ class Shards:
 
     @property
     def block(self) -> slice:
-        """This worker's shards, by number in the batch."""
+        """The shards of this worker, by number in the batch."""
         return slice(self.team.rank * self.here, (self.team.rank + 1) * self.here)
 
     def backward(self, loss: Callable[[int], torch.Tensor]) -> None:

@@ -82,6 +82,7 @@ class Linked(Alone):
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
 
     def add(self, own: torch.Tensor, layout: Layout) -> None:
+        """Put into this worker's part the sum of all vectors: halves go to the partner of each round."""
         spans, low, high = layout.parts(self.size), 0, self.size  # the parts whose sums this worker still makes
         for distance in _distances(self.size):
             middle = (low + high) // 2
@@ -93,6 +94,7 @@ class Linked(Alone):
             low, high = mine
 
     def give(self, common: torch.Tensor, layout: Layout) -> None:
+        """Have the whole vector: by the same rounds, backwards."""
         spans, place = layout.parts(self.size), _reversed(self.rank, self.size)
         for distance in reversed(_distances(self.size)):
             width = self.size // (2 * distance)  # parts that this worker has so far
@@ -102,14 +104,17 @@ class Linked(Alone):
             self._swap(common[have.start : have.end], common[want.start : want.end], self.rank ^ distance)
 
     def wait(self) -> None:
+        """Go on when all are here."""
         _whole(lambda: self.all_of(None))
 
     def all_of(self, value: Value) -> list[Value]:
+        """Return every worker's value, by rank."""
         found: list[Any] = [None] * self.size
         _whole(lambda: distributed.all_gather_object(found, value))
         return found
 
     def from_first(self, tensors: dict[str, torch.Tensor] | None, value: Value) -> tuple[Any, Value]:
+        """Return what the first worker has."""
         forms = {name: (each.shape, each.dtype) for name, each in (tensors or {}).items()}
         said: list[Any] = [tensors is not None, forms, value]
         _whole(lambda: distributed.broadcast_object_list(said))
@@ -139,15 +144,18 @@ class Neighbour(Linked):
         self.all_own: dict[int, list[torch.Tensor]] = {}  # by the address of this worker's
 
     def common(self, length: int) -> torch.Tensor:
+        """Return zeros that all map: what one writes, all read."""
         return self._mapped(length)
 
     def own(self, length: int) -> torch.Tensor:
+        """Return zeros that the others can read."""
         everyones = list(self._mapped(self.size * length).split(length))
         mine = everyones[self.rank]
         self.all_own[mine.data_ptr()] = everyones
         return mine
 
     def add(self, own: torch.Tensor, layout: Layout) -> None:
+        """Put into this worker's part the sum of all vectors, read where they lie."""
         self._barrier()
         everyones, part = self.all_own[own.data_ptr()], self.part(layout)
         for start in range(part.start, part.end, CHUNK):
@@ -176,7 +184,7 @@ class Neighbour(Linked):
 
 
 def joined(name: Device, shards: int) -> Alone:
-    """Join the other workers, as torchrun's variables name them; refuse a number of them that the tree has no place for.
+    """Join the other workers, as torchrun's variables name them; refuse a number for which the tree has no place.
 
     Raises
     ------
