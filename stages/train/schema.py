@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from stages.params import Group
+from stages.params import Group, Isa
 from stages.runtime import Device, Precision
 
 COMPILED_SIZES = 7  # and the full one: beyond 8, torch.compile no longer compiles
@@ -62,6 +62,7 @@ class Params(Group):
     threads: Annotated[int, Field(ge=1, le=256)]
     device: Device
     precision: Precision
+    isa: Isa
     train: Train
     augment: Augment
 
@@ -87,9 +88,11 @@ class Params(Group):
     def digest(self) -> str:
         """As of any group, less what only says how the run is written down: weights of equal bits have one digest.
 
-        So one shard, which is none, says nothing either.
+        So one shard, which is none, says nothing either, nor does the instruction set that everybody has.
         """
         values = self.model_dump(mode="json", exclude={"train": {"trail_steps", "trail_checkpoints"}})
         if self.train.shards == 1:
             del values["train"]["shards"]
+        if self.isa == "avx2":
+            del values["isa"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
