@@ -87,7 +87,7 @@ def test_a_cpu_that_lacks_it_is_told_in_one_line(study: Path, monkeypatch: pytes
     monkeypatch.chdir(study)
     monkeypatch.setattr(stages, "AVX512", {*stages.AVX512, "avx512nobody"})
     monkeypatch.setattr(stages, "ISA", "avx2")
-    with pytest.raises(InputError, match="isa = 'avx512': this CPU lacks avx512bw, .*avx512nobody.*set `isa: avx2`"):
+    with pytest.raises(InputError, match=r"isa = 'avx512': this CPU lacks avx512bw, .*avx512nobody.*set `isa: avx2`"):
         params.load(Params)
 
 
