@@ -98,7 +98,8 @@ def params(args: argparse.Namespace) -> Params:
     values = {key: values[key] for key in Params.model_fields}
     values |= {"batch_size": args.batch_size, "precision": args.precision, "device": args.device}
     # smaller images at first, or frozen weights, would make (b) less work than (c)
-    whole = {"compile": args.compile, "size_schedule": [], "freeze_epochs": 0, "shards": getattr(args, "shards", 1)}
+    whole = {"compile": args.compile, "size_schedule": [], "freeze_epochs": 0}
+    whole |= {"shards": getattr(args, "shards", values["train"]["shards"])}
     values |= {"threads": args.threads, "epochs": 1000, "train": values["train"] | whole}
     return Params.model_validate(values)
 
@@ -159,7 +160,7 @@ def project(arrays: Images, args: argparse.Namespace, team: Alone | None = None)
 
 def limit(arrays: Images, args: argparse.Namespace) -> Steps:
     """(c): forward, backward and optimizer on a batch that is already normalised, augmented and on the device."""
-    run = trainer(arrays, args)
+    run = trainer(arrays, argparse.Namespace(**vars(args) | {"shards": 1}))
     rows = np.arange(args.batch_size)
     batch = next(data.batches(arrays.images, rows[None], torch.device("cpu"))).to(run.device)
     x = normalise(batch, run.mean, run.std)
