@@ -220,10 +220,10 @@ def gone(processes: list[int]) -> bool:
     return not any(Path(f"/proc/{each}").exists() for each in processes)
 
 
-def small(folder: Path, **changes: Any) -> Path:
+def small(folder: Path, train: int = 16, **changes: Any) -> Path:
     """A study whose every shard is two images."""
     options = {"train.shards": 2, "threads": 1, "batch_size": 4, "epochs": 1, "train.trail_checkpoints": 0}
-    return make_study(folder, train=16, val=4, **(options | changes))
+    return make_study(folder, train=train, val=4, **(options | changes))
 
 
 def fresh(study: Path, folder: Path) -> Path:
@@ -291,7 +291,7 @@ def test_a_workers_mistake_is_the_stages_one_line(alone: Path, tmp_path: Path):
 @pytest.mark.fault("a training run, killed and resumed", commands=60)
 def test_20_runs_whose_every_worker_is_killed_once_and_that_go_on_as_another_number(tmp_path: Path):
     moments = random.Random(0)
-    base = small(tmp_path / "base", **{"train.shards": 4, "batch_size": 8})
+    base = small(tmp_path / "base", 40, **{"train.shards": 4, "batch_size": 8})
     end(start(base, 1, BRAINMRI_CHECKPOINT_STEPS="0"))
     for number in range(20):
         study, count, told = fresh(base, tmp_path / str(number)), (2, 2, 4, 2)[number % 4], []
