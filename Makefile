@@ -11,8 +11,9 @@ repro: .venv/made
 	brainmri record
 	brainmri show
 
+# two at a time, each file's tests in one process: most wait for processes of their own
 test: .venv/made
-	pytest
+	pytest -n 2 --dist loadfile
 
 faults: .venv/made
 	BRAINMRI_KILLS=25 pytest -m fault --reliability docs/reliability.md

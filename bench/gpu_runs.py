@@ -67,6 +67,9 @@ def recipe(args: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters of the study: those of its params.yaml with what was asked for."""
     name = "params.yaml" if args.source == "phantom" else "studies/nickparvar/params.yaml"
     values: dict[str, Any] = parse((ROOT / name).read_text())
+    patients = values["fetch"]["patients"]
+    if patients and patients.get("table"):  # it lies by the study's own folder
+        patients["table"] = str((ROOT / name).parent.joinpath(patients["table"]).resolve())
     change(values, root=str(ROOT), device=args.device, precision=args.precision, image_size=args.size)
     change(values, **{"split.folds": {"0": ""}, "split.networks": "model.safetensors"})  # each run trains one network
     change(values, epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, **{"train.size_schedule": []})

@@ -120,7 +120,7 @@ def plainly(folder: Path, remote: Path) -> None:
     shutil.rmtree(folder / "data/prepared")
     assert re.search(r"^A\s+data/prepared", sh(folder, "dvc", "pull"), re.MULTILINE)
     sh(folder, "git", "checkout", "-q", ".")
-    assert sh(folder, "dvc", "dag").count("| train |") == 1
+    assert sh(folder, "dvc", "dag").count("| train@0 |") == 1
     ran = sh(folder, "dvc", "exp", "run", "-S", "report.errors=3", "--name", "three-errors")
     assert "WARNING" not in ran
     sh(folder, "git", "checkout", "-q", "."), sh(folder, "dvc", "checkout", "-q")

@@ -59,6 +59,8 @@ EDGES = {
     "letters that the font lacks": (np.arange(10) % 5, "none", ["脑膜瘤", "ورم", "ग्लियोमा", "🧠 glioma", "class 1"]),
     "names too long for a picture": (np.arange(9) % 3, "none", [f"{'long ' * 40}{n}" for n in range(3)]),
     "many classes, long names": (np.arange(60) % 17, "none", [f"a class with a long name {n}" for n in range(17)]),
+    "more classes than a page has lines": (np.arange(90) % 45, "none", [f"{n} is a long name" for n in range(45)]),
+    "many short names": (np.arange(90) % 45, "none", [f"c{n}" for n in range(45)]),
 }
 
 

@@ -495,9 +495,9 @@ def test_help_says_the_exit_statuses(capsys):
 )
 def test_ci_forgives_other_bits_on_an_unknown_cpu_and_nothing_else(tmp_path: Path, gave: int, known: bool, status: int):
     """`.ci/run` itself, where make does nothing and brainmri only exits."""
-    for name in (".ci", "docs", ".venv/bin"):
+    for name in ("docs", ".venv/bin"):
         (tmp_path / name).mkdir(parents=True)
-    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci")
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     (tmp_path / "docs/reproducibility.md").write_text(f"| {'this one' if known else 'another'} | same bits |\n")
     stubs = {
         "make": "true",

@@ -57,9 +57,9 @@ def style() -> Iterator[None]:
         yield
 
 
-def figure(width: float, height: float, title: str) -> Figure:
-    """Return an empty figure of a size in inches under a title."""
-    made = Figure(figsize=(width, height), layout="constrained")
+def figure(width: float, height: float, title: str, *, square: bool = False) -> Figure:
+    """Return an empty figure of a size in inches under a title; `square` where its axes keep their own aspect."""
+    made = Figure(figsize=(width, height), layout="compressed" if square else "constrained")
     made.suptitle(title, fontsize=12.5, fontweight="bold", x=0.01, ha="left")
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ CORNER = 0.1  # of both axes, shown enlarged: good classifiers differ there alon
 
 def roc(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Figure:
     """Return ROC curves, one class against the rest, for all and clean test images; the best corner enlarged below."""
-    made = figure(11, _height(classes), "ROC: each class against the rest")
+    made = figure(11, _height(classes), "ROC: each class against the rest", square=True)
     for group, whole, corner in _pairs(made):
         found = metrics[group]
         rows = curves[curves["images"] == group]
@@ -37,7 +38,7 @@ def roc(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Fi
 
 def precision_recall(curves: pd.DataFrame, metrics: dict[str, Any], classes: list[str]) -> Figure:
     """Return precision against recall, one class against the rest, for all and clean test images; likewise."""
-    made = figure(11, _height(classes), "Precision and recall: each class against the rest")
+    made = figure(11, _height(classes), "Precision and recall: each class against the rest", square=True)
     for group, whole, corner in _pairs(made):
         rows = curves[curves["images"] == group]
         whole.set_title(f"{GROUP_TITLES[group]} (n = {metrics[group]['n']:,})", loc="left")
@@ -97,7 +98,7 @@ def _pairs(made: Figure) -> Iterator[tuple[str, Axes, Axes]]:
 
 
 def _height(classes: list[str]) -> float:
-    return 10.4 + 0.25 * len(classes) / _columns(classes)
+    return 11.0 + 0.25 * math.ceil(len(classes) / _columns(classes))
 
 
 def _columns(classes: list[str]) -> int:
