@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from training import chosen, make_study, trainer
 from stages import runtime
 from stages.shell.errors import InputError
 from stages.train import launch, workers
+from stages.train.checkpoint import Nowhere
 from stages.train.flat import Layout, Span
 from stages.train.workers import _distances, _reversed, _tree
 
@@ -120,6 +122,33 @@ def test_shards_take_the_mean_of_gradients_and_statistics_of_passes_by_themselve
     torch.testing.assert_close(run.network.bn1.running_var, (statistics[0] + statistics[1]) / 2)
     torch.testing.assert_close(loss, (losses[0] + losses[1]) / 2)
     assert run.network.bn1.num_batches_tracked == 1
+
+
+def test_stretches_of_a_run_over_shards_are_trained_again_to_the_rows_of_its_trail():
+    runtime.exact(1, "fp32")
+    options = chosen(
+        **{"train.shards": 4, "train.trail_steps": 2, "train.freeze_epochs": 0.5, "train.trail_checkpoints": 4}
+    )
+    run, again = trainer(options), trainer(options)
+    states: dict[int, Any] = {}
+    run.fit(Keeping(states))
+    rows = {int(row["step"]): row for row in run.progress.trail}
+    start = min(states)
+    end = min(step for step in rows if step > start + 2)
+    again.restore(*states[start])
+    assert again.retrain(end)[-1] == rows[end] and rows[end]["optimizer"] != rows[start]["optimizer"]
+
+
+class Keeping(Nowhere):
+    """Keeps every state that a run hands over, by its step, as if each were one to be stored."""
+
+    def __init__(self, states: dict[int, Any]) -> None:
+        super().__init__()
+        self.states = states
+
+    def keep(self, step: int, tensors: Any, progress: Any, planned: list[int]) -> None:
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        self.states[step] = (copies, copy.deepcopy(progress))
 
 
 # --- what is refused

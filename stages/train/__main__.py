@@ -89,9 +89,10 @@ def _memory_is_short(error: Exception) -> bool:
 
 
 def _trained(chosen: Params, fold: str, team: workers.Alone) -> None:
+    causes = (chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(team.device, chosen))
+    if team.size > 1:
+        workers.refuse_others(team, named(*causes))
     trainer, meta = start.trainer(chosen, fold, team)
-    causes = (chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(trainer.device, chosen))
-    workers.refuse_others(team, named(*causes))
     store: Store = Nowhere()
     found = None
     with contextlib.ExitStack() as held:

@@ -73,6 +73,8 @@ def run(count: int, threads: int, module: str, *words: str) -> None:
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)  # else torchrun warns
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of connections to workers that are gone, which we name
+    if machines() == 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name need not lead anywhere
     alone = ["--standalone", "--local-addr", "127.0.0.1"] if machines() == 1 else []
     alone += ["--nproc-per-node", str(count), "--signals-to-handle", "SIGTERM,SIGINT"]  # nohup holds off SIGHUP
     with tempfile.TemporaryDirectory() as folder, _quiet():
