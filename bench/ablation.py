@@ -116,7 +116,8 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
             f"{group}.{key}": value
             for group in ("train", "augment")
             for key, value in recipe[group].items()
-            if not key.startswith("trail_")  # how a run is written down
+            # how a run is written down; and one shard is none, as all runs had before there were shards
+            if not key.startswith("trail_") and (key, value) != ("shards", 1)
         },
     }
 

@@ -28,10 +28,12 @@ from ablation import arrays
 from stages import params, runtime
 from stages.shell import provenance
 from stages.shell.locks import only_one
+from stages.shell.watch import end_with_parent
 from stages.backbone import network
 from stages.files import write_csv, write_json
 from stages.shell.errors import InputError
-from stages.train.checkpoint import Progress, Store, every_steps, fingerprint
+from stages.train import launch, workers
+from stages.train.checkpoint import Nowhere, Progress, Store, every_steps, fingerprint
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 from stages.dialect import parse, written
@@ -140,7 +142,7 @@ def run(stage: str, folder: Path, args: argparse.Namespace) -> float:
 
 def variables(**more: str) -> dict[str, str]:
     """Return the environment of a stage: this code first on PYTHONPATH, then what the caller carries there."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(ROOT), str(ROOT / "bench"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | more
 
 
@@ -168,9 +170,9 @@ def emptied(folder: Path) -> Path:
 
 
 @contextmanager
-def training(folder: Path, steps: int) -> Iterator[subprocess.Popen[str]]:
-    """Start a training that saves every so many steps; at the end of the block it is killed, if it still runs."""
-    environment = variables(BRAINMRI_CHECKPOINT_STEPS=str(steps))
+def training(folder: Path, steps: int, trainers: int = 1) -> Iterator[subprocess.Popen[str]]:
+    """Start a training by so many workers, which saves every so many steps; the end of the block kills it."""
+    environment = variables(BRAINMRI_CHECKPOINT_STEPS=str(steps), BRAINMRI_TRAINERS=str(trainers))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(training_command(folder), env=environment, text=True, **pipes) as process:
         try:
@@ -194,7 +196,7 @@ def ended(process: subprocess.Popen[str], args: argparse.Namespace) -> str:
     except subprocess.TimeoutExpired:
         raise TimeUp from None
     if process.returncode:
-        raise InputError(f"a training of `determinism` failed: {said.strip()[-1000:]}")
+        raise InputError(f"a training failed: {said.strip()[-1000:]}")
     return said
 
 
@@ -249,29 +251,35 @@ class Sparing(Store):
 class SparingTrainer(Trainer):
     """Does not copy its state to the CPU where its store would not save it."""
 
-    store: Sparing
+    store: Sparing | None = None  # of the first worker
 
     def state(self) -> dict[str, torch.Tensor]:
-        return super().state() if self.store.due() else {}
+        _, due = self.team.from_first(None, bool(self.store and self.store.due()))
+        return super().state() if due else {}
 
     def _mark(self, store: Store) -> None:
         """Write no trail: nobody would read it, and its hashes cost a copy of the state."""
 
 
-def train() -> None:
+def train(chosen: Params, team: workers.Alone) -> None:
     """Write the weights and history that the train stage would in a study's folder; checkpoints lie in .checkpoints."""
-    chosen = params.load(Params)
-    runtime.exact(chosen.threads, chosen.precision)
     tensors, meta = network.read_tensors("models/init.safetensors")[0], network.load("models/init.safetensors")[1]
     images, val = arrays(Path())
     enough(images, chosen.batch_size)
     model = network.build(len(meta.classes), chosen.train.dropout)
     network.fit(model, tensors, "models/init.safetensors")
-    trainer = SparingTrainer(model, images, val, chosen, meta.mean, meta.std)
+    trainer = SparingTrainer(model, images, val, chosen, meta.mean, meta.std, team)
+    if not team.first:
+        state, progress = team.from_first(None, None)
+        if state is not None:
+            trainer.restore(state, progress)
+        trainer.fit(Nowhere())
+        return
     with only_one("training.lock"):  # a call that was cut may have left its training running
         store = trainer.store = Sparing(Path.cwd(), causes(Path()))
-        if found := store.newest():
-            trainer.restore(*found)
+        state, progress = team.from_first(*(store.newest() or (None, None)))
+        if state is not None:
+            trainer.restore(state, progress)
             print(f"resumed at step {trainer.progress.epoch * trainer.steps + trainer.progress.step}", flush=True)
         outcome = trainer.fit(store)
         about = replace(meta, dropout=chosen.train.dropout, made_by=chosen.digest())
@@ -281,9 +289,23 @@ def train() -> None:
         store.remove()
 
 
+def main() -> None:
+    """Train, by this process, or as one of the workers that it starts."""
+    chosen = params.load(Params)
+    runtime.exact(chosen.threads, chosen.precision)
+    shards = chosen.train.shards
+    if launch.is_worker():
+        end_with_parent()
+        train(chosen, workers.joined(chosen.device, shards))
+    elif (count := launch.workers(shards, chosen.threads, chosen.device)) > 1:
+        launch.run(count, chosen.threads, "gpu_runs", str(Path.cwd()))
+    else:
+        train(chosen, workers.Alone(runtime.device(chosen.device)))
+
+
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
     try:
-        train()
+        main()
     except InputError as error:
         sys.exit(f"gpu_study: {error}")

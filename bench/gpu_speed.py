@@ -1,4 +1,4 @@
-"""Speed, for gpu_study: training against its limit, and what deterministic kernels cost."""
+"""Speed, for gpu_study: training against its limit, and what deterministic kernels and shards cost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def cost(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterat
         left(args)
         compiled = params.load(Params, base / "params.yaml").train.compile
         yield _attempted(_cost, arrays(base)[0], _options(base, args, args.precision, args.batch_size, compiled))
+
+
+def shards(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Images a second of training by one worker at each number of shards, in turns, and how much of one's it is."""
+    if "shards" not in result:
+        left(args)
+        precision = "bf16" if args.precision == "fp16" else args.precision  # loss scaling knows no shards
+        yield _attempted(_shards, arrays(base)[0], _options(base, args, precision, args.batch_size, False))
 
 
 def _options(
@@ -108,6 +117,21 @@ def _cost(images: Images, options: argparse.Namespace) -> dict[str, float]:
                 turns[name].append(speed.turn(way, options.steps, options))
     medians = {name: round(statistics.median(each), 1) for name, each in turns.items()}
     return medians | {"share_lost": round(1 - medians["deterministic"] / medians["free"], 4)}
+
+
+def _shards(images: Images, options: argparse.Namespace) -> dict[str, Any]:
+    """Return medians of training at each number of shards that leaves them two images, and their share of one's."""
+    runtime.exact(options.threads, options.precision)
+    counts = [count for count in (1, 2, 4, 8) if options.batch_size % count == 0 and options.batch_size >= 2 * count]
+    ways = {str(count): partial(speed.turn, _steps_of(images, options, count), args=options) for count in counts}
+    medians, _ = speed.in_turns(ways, options.steps, options.repeats)
+    return {"images_per_second": medians} | {
+        "share_of_one": {name: round(each / medians["1"], 3) for name, each in medians.items()}
+    }
+
+
+def _steps_of(images: Images, options: argparse.Namespace, count: int) -> speed.Steps:
+    return speed.project(images, argparse.Namespace(**vars(options) | {"shards": count}))
 
 
 @contextmanager

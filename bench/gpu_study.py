@@ -5,7 +5,9 @@
 throughput   images a second of training against the same step on one fixed batch, at each batch size and precision,
              on a GPU without torch.compile and with it
 cost         what deterministic kernels cost: the same with autotuned and nondeterministic ones allowed
+shards       what it costs one worker to pass a batch in 2, 4, 8 shards
 determinism  a short run left alone, one again, and --kills runs killed at random moments and resumed: one digest?
+workers      a short run by 1, 2, 4, ... workers, as many as there are GPUs: one digest, and images a second
 study        from the archive to the confusion matrix, under both protocols, once for each seed
 
 Writes one JSON with the hardware in it, anew after every figure. What is in it is not measured again: the same command
@@ -62,7 +64,7 @@ try:
         starts,
         training,
     )
-    from gpu_speed import cost, throughput
+    from gpu_speed import cost, shards, throughput
     from stages import runtime
     from stages.files import read_figures, sha256_file, write_json
     from stages.shell import provenance
@@ -72,9 +74,9 @@ except ModuleNotFoundError as error:
     sys.exit(f"gpu_study: {error}; install what requirements.lock names, or carry it (docs/gpu.md)")
 
 ROOT = Path(__file__).parent.parent
-PARTS = ["throughput", "cost", "determinism", "study"]
+PARTS = ["throughput", "cost", "shards", "determinism", "workers", "study"]
 # settings that change no figure: where things lie, and how much of them is asked for in one call
-PLACES = ("out", "source", "scratch", "parts", "batch_sizes", "kills", "seeds", "first_seed", "minutes")
+PLACES = ("out", "source", "scratch", "parts", "shards", "batch_sizes", "kills", "seeds", "first_seed", "minutes")
 AFTER = ["prepare", "backbone", "train", "evaluate"]  # for each seed and protocol
 PROTOCOLS = ["published", "leak_free"]
 GROUPS = ["all", "clean", "leaked"]
@@ -99,6 +101,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--short-epochs", type=int, default=2, help="of a run in `determinism`")
     parser.add_argument("--checkpoint-steps", type=int, default=10, help="steps between checkpoints in `determinism`")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256, 512], help="of `throughput`")
+    parser.add_argument("--shards", type=int, default=8, help="of `workers`, a power of two")
     parser.add_argument("--steps", type=int, default=30, help="steps a turn of `throughput`")
     parser.add_argument("--repeats", type=int, default=5, help="turns")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other keys of params.yaml")
@@ -213,6 +216,27 @@ def _attempt_a_kill(base: Path, args: argparse.Namespace, found: dict[str, Any])
     shutil.rmtree(folder)
 
 
+def workers(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Digest and images a second of a short run of --shards shards by each number of workers that has a GPU each."""
+    found: dict[str, Any] = result.get("workers", {})
+    if found.get("causes") != (now := causes(base)) or found.get("shards") != args.shards:
+        found = {"causes": now, "shards": args.shards, "runs": {}}
+    most = torch.cuda.device_count() if args.device == "cuda" else args.shards
+    precision = "bf16" if args.precision == "fp16" else args.precision
+    for count in (1 << power for power in range(min(most, args.shards).bit_length())):
+        if str(count) not in found["runs"]:
+            left(args)
+            folder = emptied(base.parent / "workers")
+            copied(base, folder, epochs=args.short_epochs, precision=precision, **{"train.shards": args.shards})
+            with training(folder, 0, count) as process:
+                speeds = re.findall(r"(\d+) img/s", ended(process, args))
+            digest = sha256_file(folder / "models/model.safetensors")
+            found["runs"][str(count)] = {"digest": digest, "images_per_second": int(speeds[-1])}
+            found["same"] = len({run["digest"] for run in found["runs"].values()}) == 1
+            shutil.rmtree(folder)
+            yield found
+
+
 def study(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Scores under both protocols for each seed, their mean and spread, and the seconds of each stage."""
     found: dict[str, Any] = result.get("study", {})
@@ -261,7 +285,8 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": round(statistics.mean(values), 6), "deviation": round(deviation, 6), "n": len(values)}
 
 
-MEASURES = {"throughput": throughput, "cost": cost, "determinism": determinism, "study": study}
+MEASURES = {"throughput": throughput, "cost": cost, "shards": shards}
+MEASURES |= {"determinism": determinism, "workers": workers, "study": study}
 
 if __name__ == "__main__":
     try:

@@ -37,9 +37,10 @@ from stages.backbone import network
 from stages.backbone.inference import normalise
 from stages.files import write_json
 from stages.prepare.image import square
-from stages.train import data, order
+from stages.train import data
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
+from stages.train.workers import Alone
 from stages.verify.decode import decode_grey
 from stages.dialect import parse
 
@@ -98,6 +99,7 @@ def params(args: argparse.Namespace) -> Params:
     values |= {"batch_size": args.batch_size, "precision": args.precision, "device": args.device}
     # smaller images at first, or frozen weights, would make (b) less work than (c)
     whole = {"compile": args.compile, "size_schedule": [], "freeze_epochs": 0}
+    whole |= {"shards": getattr(args, "shards", values["train"]["shards"])}
     values |= {"threads": args.threads, "epochs": 1000, "train": values["train"] | whole}
     return Params.model_validate(values)
 
@@ -134,18 +136,18 @@ def user_loop(folder: Path, size: int, args: argparse.Namespace, pinned: bool) -
     return Child(words, SETTLE, environment)
 
 
-def trainer(arrays: Images, args: argparse.Namespace) -> Trainer:
+def trainer(arrays: Images, args: argparse.Namespace, team: Alone | None = None) -> Trainer:
     torch.manual_seed(0)
     chosen = params(args)
     model = network.build(int(arrays.labels.max()) + 1, chosen.train.dropout)
-    return Trainer(model, arrays, arrays, chosen, 0.2, 0.2)
+    return Trainer(model, arrays, arrays, chosen, 0.2, 0.2, team)
 
 
-def project(arrays: Images, args: argparse.Namespace) -> Steps:
-    """(b): what stages/train does between two validations."""
-    run = trainer(arrays, args)
+def project(arrays: Images, args: argparse.Namespace, team: Alone | None = None) -> Steps:
+    """(b): what stages/train does between two validations, by one worker or as one of a team."""
+    run = trainer(arrays, args, team)
     while True:
-        rows = order.batches(len(arrays.images), args.batch_size, run.params.seed, run.progress.epoch)
+        rows = run._rows(run.progress.epoch)
         labels = run.labels[torch.from_numpy(rows).to(run.device)]
         loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
         for step, batch in enumerate(run._batches(rows)):
@@ -158,7 +160,7 @@ def project(arrays: Images, args: argparse.Namespace) -> Steps:
 
 def limit(arrays: Images, args: argparse.Namespace) -> Steps:
     """(c): forward, backward and optimizer on a batch that is already normalised, augmented and on the device."""
-    run = trainer(arrays, args)
+    run = trainer(arrays, argparse.Namespace(**vars(args) | {"shards": 1}))
     rows = np.arange(args.batch_size)
     batch = next(data.batches(arrays.images, rows[None], torch.device("cpu"))).to(run.device)
     x = normalise(batch, run.mean, run.std)

@@ -8,6 +8,7 @@ import importlib.metadata
 import sys
 import traceback
 
+from commands.isa import OtherIsa, start_again
 from stages.shell.errors import InputError
 
 COMMANDS = [
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         return int(args.run(args))
+    except OtherIsa as other:
+        start_again(other)
     except BrokenPipeError:
         return 141
     except KeyboardInterrupt:

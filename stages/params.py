@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+import stages
 from stages.dialect import NotYaml, parse
 from stages.shell import findings
 from stages.shell.errors import InputError
+
+Isa = Literal["avx2", "avx512"]
 
 # Every top-level key a study may have. A test holds this list against the schemas and dvc.yaml.
 KEYS = [
@@ -25,6 +28,7 @@ KEYS = [
     "threads",
     "device",
     "precision",
+    "isa",
     "fetch",
     "verify",
     "prepare",
@@ -73,10 +77,24 @@ def load(schema: type[Schema], path: Path | str = "params.yaml") -> Schema:
     for key in values:
         if key not in KEYS:
             raise InputError(f"{path}: unknown key {key!r}{findings.similar(key, KEYS)}")
+    if Path(path) == Path("params.yaml") and "isa" in schema.model_fields:
+        refuse_other_isa(values.get("isa"))
     try:
         return schema.model_validate({key: values[key] for key in schema.model_fields if key in values})
     except ValidationError as error:
         raise InputError(f"{path}: " + "; ".join(findings.line(schema, item) for item in error.errors()[:3])) from None
+
+
+def refuse_other_isa(isa: Any) -> None:
+    """Raise an InputError where libraries may not use just this instruction set (see `stages`), which changes bits."""
+    if isa not in stages.ISAS or isa == stages.ISA:
+        return
+    if not stages.has_isa(isa):
+        raise InputError(
+            f"isa = {isa!r}: this CPU lacks {', '.join(sorted(stages.AVX512))} or one of them; "
+            "run on one that has AVX-512, or set `isa: avx2` in params.yaml, for other bits"
+        )
+    raise InputError(f"isa = {isa!r} was not in force when libraries loaded: write `isa: {isa}` as a line of its own")
 
 
 def read(path: Path | str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ SCRIPT = ROOT / "bench/gpu_study.py"
 PHANTOMS = ["train_per_class=8", "test_per_class=4", "copies={byte: 1, recoded: 1, contrast: 1, mirrored: 1}"]
 SMALL = ["--device", "cpu", "--precision", "fp32", "--size", "32", "--epochs", "1", "--short-epochs", "1"]
 SMALL += ["--batch-size", "8", "--steps", "1", "--repeats", "1", "--seeds", "1", "--checkpoint-steps", "1"]
+SMALL += ["--shards", "2"]
 SMALL += ["--set", *(f"fetch.phantom.{each}" for each in PHANTOMS), "split.val_fraction=0.25", "evaluate.bootstrap=0"]
 
 
@@ -60,6 +61,8 @@ def test_every_part_runs_and_a_second_call_adds_without_repeating(tmp_path: Path
     first = json.loads((tmp_path / "out.json").read_text())
     assert first["throughput"]["fp32, batch 8"]["trainer"] > 0 and "share_lost" in first["cost"]
     assert len(first["determinism"]["alone"]) == 2 and len(set(first["determinism"]["alone"])) == 1
+    assert first["shards"]["share_of_one"]["1"] == 1 and first["shards"]["images_per_second"]["4"] > 0
+    assert [*first["workers"]["runs"]] == ["1", "2"] and first["workers"]["same"] is True
     assert first["determinism"]["kills"] == first["determinism"]["same_after_kill"] == 2
     assert [row["seed"] for row in first["study"]["leak_free"]["runs"]] == [0]
     assert first["study"]["published"]["all"]["n"] == 1 and first["environments"][0]["cpu"]

@@ -16,6 +16,7 @@ from stages.backbone import network
 from stages.dialect import parse
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
+from stages.train.workers import Alone
 
 CLASSES = ["glioma", "notumor"]
 SMALL = {"classes": CLASSES, "epochs": 3, "batch_size": 8, "image_size": 32, "train.trail_steps": 2}
@@ -72,7 +73,7 @@ class Small(nn.Module):
         return self.fc(x.mean(dim=(2, 3)))
 
 
-def trainer(options: Params, train: Images | None = None) -> Trainer:
+def trainer(options: Params, train: Images | None = None, team: Alone | None = None) -> Trainer:
     torch.manual_seed(1)
     small = Small(options.train.dropout).to(memory_format=torch.channels_last)
-    return Trainer(small, train or pictures(44), pictures(12, seed=1), options, 0.2, 0.2)
+    return Trainer(small, train or pictures(44), pictures(12, seed=1), options, 0.2, 0.2, team)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from commands.isa import refuse_other
 from commands.predict import predictor
 from commands.predict.inputs import File, Picture, Unreadable, read_all
 from commands.predict.networks import Networks
@@ -65,6 +66,7 @@ class Model:
         about = predictor.read(study)
         about = about if fold is None else {fold: about[fold]}
         self.about = next(iter(about.values()))  # what it says of preparation, batches and copies is all folds'
+        refuse_other(self.about.isa)
         runtime.exact(self.about.threads, "fp32")
         self.networks = Networks(study, about, runtime.device(device))
         self.meta, self.classes, self.folds = self.networks.meta, self.networks.meta.classes, list(about)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
-from stages.params import Group
+from stages.params import Group, Isa
 from stages.prepare.schema import Prepare
 from stages.shell.errors import InputError
 from stages.verify.schema import Twins, Volumes
@@ -20,6 +20,7 @@ class Predictor(Group):
     weights_sha256: str
     prepare: Prepare
     threads: PositiveInt
+    isa: Isa
     batch_size: PositiveInt
     mirror: bool
     temperature: PositiveFloat

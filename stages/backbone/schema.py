@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.params import Group
+from stages.params import Group, Isa
 
 
 class Backbone(Group):
@@ -19,6 +19,7 @@ class Backbone(Group):
 class Params(Group):
     """Keys of params.yaml that backbone reads."""
 
+    isa: Isa
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     classes: Annotated[list[str], Field(min_length=2)]
     image_size: Annotated[int, Field(ge=16, le=1024)]

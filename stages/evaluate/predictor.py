@@ -27,6 +27,7 @@ def predictor(
         "weights_sha256": sha256_file(weights),
         "prepare": chosen.prepare.model_dump(mode="json"),
         "threads": chosen.threads,
+        "isa": chosen.isa,
         "batch_size": chosen.evaluate.batch_size,
         "mirror": chosen.evaluate.mirror,
         "temperature": temperature,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from stages.params import Group
+from stages.params import Group, Isa
 from stages.prepare.schema import Prepare, Split
 from stages.runtime import Device
 from stages.verify.schema import VerifyParams
@@ -30,6 +30,7 @@ class Params(Group):
     classes: Annotated[list[str], Field(min_length=2)]
     threads: Annotated[int, Field(ge=1, le=256)]
     device: Device
+    isa: Isa
     verify: VerifyParams
     prepare: Prepare
     split: Split

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stages.fetch.layout import ALL_SPLITS
 from stages.fetch.phantom.schema import PhantomParams
-from stages.params import Group
+from stages.params import Group, Isa
 
 Bytes = Annotated[int, Field(ge=1, le=10**15)]
 
@@ -132,6 +132,7 @@ class FetchParams(Group):
 class Params(Group):
     """The top-level keys of params.yaml that `fetch` reads."""
 
+    isa: Isa
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     classes: Classes
     fetch: FetchParams

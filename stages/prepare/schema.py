@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.params import Group
+from stages.params import Group, Isa
 
 
 class Prepare(Group):
@@ -48,6 +48,7 @@ class Split(Group):
 class Params(Group):
     """Keys of params.yaml that prepare reads."""
 
+    isa: Isa
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     classes: list[str]
     image_size: Annotated[int, Field(ge=16, le=1024)]

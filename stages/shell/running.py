@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -24,15 +26,37 @@ def run(stage: str, main: Callable[[], None], key: str | None = None) -> None:
         _refuse_other_versions(Path.cwd())
         main()
         provenance.log(stage if key is None else f"{stage}@{key}", time.perf_counter() - begun)
-    except InputError as error:
-        sys.exit(f"{stage}: {error}")
-    except OSError as error:
-        line = os_error(error)
+    except (InputError, OSError) as error:
+        line = _line(error)
         if line is None:
             raise
         sys.exit(f"{stage}: {line}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def work(main: Callable[[], None]) -> None:
+    """Run what one of several processes does for a stage. The stage says the line where that fails; it logs, too.
+
+    The line is handed over as torch's elastic agent takes it: in the file that TORCHELASTIC_ERROR_FILE names.
+    """
+    try:
+        main()
+    except (InputError, OSError) as error:
+        line = _line(error)
+        if line is None:
+            raise
+        told = {"message": line, "line": line, "timestamp": int(time.time())}
+        if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+            Path(path).write_text(json.dumps(told))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _line(error: InputError | OSError) -> str | None:
+    """Return the line for a person; None where a traceback helps more."""
+    return str(error) if isinstance(error, InputError) else os_error(error)
 
 
 def _refuse_other_versions(study: Path) -> None:

@@ -25,10 +25,18 @@ def end_with_dvc() -> None:
     family = _ancestors()
     if _orphaned(family):
         os.kill(os.getpid(), signal.SIGKILL)
-    depth = 2 if _name(family[0]) in SHELLS else 1
+    _end_without(family[: 2 if _name(family[0]) in SHELLS else 1])
 
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, however that ended."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    _end_without(_ancestors()[:1])
+
+
+def _end_without(family: list[int]) -> None:
     def watch() -> None:
-        while _ancestors()[:depth] == family[:depth]:
+        while _ancestors()[: len(family)] == family:
             time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -21,9 +21,10 @@ from stages.files import atomic_folder, write_csv
 from stages.shell import provenance
 from stages.shell.errors import InputError
 from stages.shell.locks import only_one
-from stages.shell.running import run
-from stages.train import start, trail
-from stages.train.checkpoint import Store, beside_cache, fingerprint
+from stages.shell.running import run, work
+from stages.shell.watch import end_with_parent
+from stages.train import launch, start, trail, workers
+from stages.train.checkpoint import Nowhere, Store, beside_cache, fingerprint, named
 from stages.train.loop import Trainer
 from stages.train.schema import Params
 
@@ -36,21 +37,47 @@ CODE = [
 
 
 def main(fold: str = "") -> None:
-    """Read parameters, arrays and weights; train, or go on from a checkpoint; write weights, curves and trail."""
+    """Read parameters, arrays and weights; train, or go on from a checkpoint; write weights, curves and trail.
+
+    By this process, or by workers that it starts.
+    """
+    chosen = _chosen(fold)
+    count = launch.workers(chosen.train.shards, chosen.threads, chosen.device)
+    with only_one(f"logs/train{fold.replace('/', '-')}.lock"):
+        if count * launch.machines() > 1:
+            launch.run(count, chosen.threads, "stages.train", fold)
+        else:
+            _train(chosen, fold, workers.Alone(runtime.device(chosen.device)))
+
+
+def worker(fold: str = "") -> None:
+    """Do a worker's part of `main`."""
+    chosen = _chosen(fold)
+    try:
+        _train(chosen, fold, workers.joined(chosen.device, chosen.train.shards))
+        torch.distributed.destroy_process_group()
+    except workers.Lost:
+        sys.exit(launch.LOST)
+
+
+def _chosen(fold: str) -> Params:
     if not re.fullmatch(r"(/folds/\d+)?", fold):
         raise InputError(f"fold {fold!r}: expected a folder such as /folds/3, or none where there is one fold alone")
     chosen = params.load(Params)
     runtime.exact(chosen.threads, chosen.precision)
-    with only_one(f"logs/train{fold.replace('/', '-')}.lock"):
-        try:
-            _train(chosen, fold)
-        except (MemoryError, RuntimeError) as error:
-            if not _memory_is_short(error):
-                raise
-            raise InputError(
-                f"out of memory with batch_size = {chosen.batch_size}: try half of it "
-                f"(dvc exp run -S batch_size={max(2, chosen.batch_size // 2)})"
-            ) from None
+    return chosen
+
+
+def _train(chosen: Params, fold: str, team: workers.Alone) -> None:
+    try:
+        _trained(chosen, fold, team)
+    except (MemoryError, RuntimeError) as error:
+        if not _memory_is_short(error):
+            raise
+        raise InputError(
+            f"out of memory with batch_size = {chosen.batch_size}: try half of it "
+            f"(dvc exp run -S batch_size={max(2, chosen.batch_size // 2)})"
+        ) from None
 
 
 def _memory_is_short(error: Exception) -> bool:
@@ -61,16 +88,25 @@ def _memory_is_short(error: Exception) -> bool:
     )
 
 
-def _train(chosen: Params, fold: str) -> None:
-    trainer, meta = start.trainer(chosen, fold)
-    made_by = fingerprint(
-        chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(trainer.device, chosen)
-    )
-    store = Store(beside_cache(Path.cwd(), fold), made_by)
-    with only_one(store.folder.with_suffix(".lock")):
-        found = store.newest()
+def _trained(chosen: Params, fold: str, team: workers.Alone) -> None:
+    causes = (chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(team.device, chosen))
+    if team.size > 1:
+        workers.refuse_others(team, named(*causes))
+    trainer, meta = start.trainer(chosen, fold, team)
+    store: Store = Nowhere()
+    found = None
+    with contextlib.ExitStack() as held:
+        if team.first:
+            store = Store(beside_cache(Path.cwd(), fold), fingerprint(*causes))
+            held.enter_context(only_one(store.folder.with_suffix(".lock")))
+            found = store.newest()
+        tensors, progress = team.from_first(*(found or (None, None)))
+        if tensors is not None:
+            trainer.restore(tensors, progress)
+        if not team.first:
+            trainer.fit(store)
+            return
         if found:
-            trainer.restore(*found)
             print(f"going on from a checkpoint at epoch {trainer.progress.epoch + 1}, step {trainer.progress.step}")
         outcome = trainer.fit(store)
         about = replace(meta, dropout=chosen.train.dropout, made_by=chosen.digest())
@@ -117,4 +153,8 @@ def _device_name(device: torch.device, chosen: Params) -> str:
 
 if __name__ == "__main__":
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
-    run("train", lambda: main(asked), asked.rpartition("/")[2] or "0")
+    if launch.is_worker():
+        end_with_parent()
+        work(lambda: worker(asked))
+    else:
+        run("train", lambda: main(asked), asked.rpartition("/")[2] or "0")

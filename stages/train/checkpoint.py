@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -53,6 +54,19 @@ def fingerprint(params: Any, inputs: Iterable[Path | str], code: Iterable[Path |
     for path in [*inputs, *code]:
         digest.update(f"\n{Path(path).name} {sha256_file(path)}".encode())
     return digest.hexdigest()
+
+
+def named(params: Any, inputs: Iterable[Path | str], code: Iterable[Path | str], device: str) -> dict[str, str]:
+    """Return digests of the same, each by the name that a person knows it by."""
+    versions = [platform.python_version(), torch.__version__, np.__version__]
+    files = {
+        kind: [f"{Path(each).name} {sha256_file(each)}" for each in paths]
+        for kind, paths in (("data", inputs), ("code", code))
+    }
+    found = {"parameters": params, "data": files["data"], "code": files["code"], "versions": versions, "device": device}
+    return {
+        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in found.items()
+    }
 
 
 def beside_cache(start: Path, fold: str = "") -> Path:

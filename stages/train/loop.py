@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from stages.train.augment import augment, resample
 from stages.train.checkpoint import Nowhere, Progress, Store, every_steps
 from stages.train.optimizer import Average, make_optimizer, set_lr
 from stages.train.schema import Params
+from stages.train.shards import Shards
+from stages.train.workers import Alone
 
 LOOK = 50  # steps between looks at the loss on a GPU, where each look waits for the device
 
@@ -39,13 +41,24 @@ class Trainer:
 
     `fit` runs from where `progress` stands to the end. The state after any step is a function of the parameters, the
     data and the starting weights alone, so a run restored from a checkpoint ends with the same bits. `retrain` runs a
-    stretch of it for the sake of its trail.
+    stretch of it for the sake of its trail. Each worker of a `team` has one, and all call the same methods: only the
+    first one's store, trail and state are whole.
     """
 
-    def __init__(self, network: nn.Module, train: Images, val: Images, params: Params, mean: float, std: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        train: Images,
+        val: Images,
+        params: Params,
+        mean: float,
+        std: float,
+        team: Alone | None = None,
+    ) -> None:
         self.params, self.train, self.val = params, train, val
         self.mean, self.std = mean, std
-        self.device = runtime.device(params.device)
+        self.team = team or Alone(runtime.device(params.device))
+        self.device = self.team.device
         self.network = network.to(self.device)
         # not dynamic: kernels for a size must not depend on which sizes this process, maybe a resumed one, saw before
         self.forward = torch.compile(self.network, dynamic=False) if params.train.compile else self.network
@@ -58,6 +71,8 @@ class Trainer:
         self.labels = torch.from_numpy(train.labels).to(self.device)
         self.class_weights = _class_weights(train.labels).to(self.device) if params.train.class_weights else None
         self.resident = data.resident(train.images, self.device)
+        count = params.train.shards
+        self.shards = Shards(self.network, self.average, self.optimizer, count, self.team) if count > 1 else None
 
     def fit(self, store: Store) -> nn.Module:
         """Train to the end, with a checkpoint after each epoch, and return the chosen network in evaluation mode."""
@@ -93,7 +108,7 @@ class Trainer:
         """Run the steps of an epoch up to `until`, exclusive; an epoch that is then at its end is validated."""
         progress, begun, every = self.progress, time.perf_counter(), every_steps()
         first = progress.step
-        rows = order.batches(len(self.train.images), self.params.batch_size, self.params.seed, progress.epoch)
+        rows = self._rows(progress.epoch)
         labels = self.labels[torch.from_numpy(rows).to(self.device)]  # [steps, batch_size]
         losses = self._losses()
         bar = self._bar(first)
@@ -119,6 +134,13 @@ class Trainer:
             self._validate(store)
             self._report(time.perf_counter() - begun, self.steps - first)
 
+    def _rows(self, epoch: int) -> np.ndarray:
+        """Return the numbers of an epoch's images, int64 [steps, images], of those that this worker passes."""
+        rows = order.batches(len(self.train.images), self.params.batch_size, self.params.seed, epoch)
+        if self.shards is None:
+            return rows
+        return rows.reshape(len(rows), self.shards.count, -1)[:, self.shards.block].reshape(len(rows), -1)
+
     def _losses(self) -> torch.Tensor:
         """Return the sums of losses so far, float64 [2]: of the epoch's steps, of those since the trail's last row."""
         sums = [self.progress.loss_sum, self.progress.stretch_loss]
@@ -131,6 +153,7 @@ class Trainer:
             unit="img",
             desc=f"epoch {self.progress.epoch + 1}/{self.params.epochs}",
             mininterval=1,
+            disable=None if self.team.first else True,
         )
 
     def _mark(self, store: Store) -> None:
@@ -142,7 +165,7 @@ class Trainer:
         since = step - trail.before(step, options.trail_steps)
         loss = repr(progress.stretch_loss / since) if step and progress.trail else ""
         about = {"step": str(step), "epoch": str(step // self.steps), "train_loss": loss}
-        progress.trail.append(about | trail.hashes(tensors))
+        progress.trail.append(about | (trail.hashes(tensors) if self.team.first else {}))
         progress.stretch_loss = 0.0
         planned = trail.spread(self.params.epochs * self.steps, options.trail_steps, options.trail_checkpoints)
         ends = not self._stalled() and trail.may_end(
@@ -158,18 +181,15 @@ class Trainer:
 
     def _step(self, batch: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
         """Take one optimizer step; return the loss, still on the device."""
-        params, epoch = self.params, self.progress.epoch
-        number, total = epoch * self.steps + step, self.params.epochs * self.steps
-        runtime.seed_step(params.seed, order.TORCH, epoch, step)
-        draws = order.generator(params.seed, order.AUGMENT, epoch, step)
-        x = augment(normalise(batch, self.mean, self.std), params.augment, draws)
-        x = resample(x, schedule.size_at(number / total, params.train.size_schedule, x.shape[-1]))
+        params = self.params
+        number, total = self.progress.epoch * self.steps + step, params.epochs * self.steps
         self.network.train()
-        with runtime.autocast(self.device, params.precision):
-            output = self.forward(x)
-        loss = F.cross_entropy(output.float(), labels, self.class_weights, label_smoothing=params.train.label_smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        if self.shards is None:
+            loss = self._loss(batch, labels, step)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()
+        else:
+            self.shards.backward(self._of_shard(batch, labels, step))
         warmup = round(params.train.warmup_epochs * self.steps)
         rate = params.lr * schedule.lr_factor(number, total, warmup)
         set_lr(self.optimizer, rate, frozen=number < params.train.freeze_epochs * self.steps)
@@ -177,20 +197,44 @@ class Trainer:
         self.scaler.update()
         if self.average:
             self.average.update(schedule.ema_decay_at(number, params.train.ema_decay))
-        return loss.detach()
+        return loss.detach() if self.shards is None else self.shards.give()
+
+    def _loss(self, batch: torch.Tensor, labels: torch.Tensor, step: int, *shard: int) -> torch.Tensor:
+        """Pass a batch, or a shard of it, through the network; its draws are its own."""
+        params, epoch = self.params, self.progress.epoch
+        at = (epoch * self.steps + step) / (params.epochs * self.steps)
+        runtime.seed_step(params.seed, order.TORCH, epoch, step, *shard)
+        draws = order.generator(params.seed, order.AUGMENT, epoch, step, *shard)
+        x = augment(normalise(batch, self.mean, self.std), params.augment, draws)
+        x = resample(x, schedule.size_at(at, params.train.size_schedule, x.shape[-1]))
+        with runtime.autocast(self.device, params.precision):
+            output = self.forward(x)
+        return F.cross_entropy(output.float(), labels, self.class_weights, label_smoothing=params.train.label_smoothing)
+
+    def _of_shard(self, batch: torch.Tensor, labels: torch.Tensor, step: int) -> Callable[[int], torch.Tensor]:
+        """Return the loss of one of this worker's shards as a function of its number in the worker's block."""
+        assert self.shards is not None
+        first, images, theirs = self.shards.block.start, batch.chunk(self.shards.here), labels.chunk(self.shards.here)
+        return lambda number: self._loss(images[number], theirs[number], step, first + number)
 
     def _validate(self, store: Store) -> None:
         """Score the validation images, write the epoch's row, and keep the weights if they are the best so far."""
         progress = self.progress
+        if self.shards:
+            self.shards.gather_average()
+        # batches are passed one by one, so it does not matter which worker passes which
+        batches = -(-len(self.val.images) // self.params.batch_size)
+        bounds = [batches * rank // self.team.size * self.params.batch_size for rank in range(self.team.size + 1)]
         output = logits(
             self._outcome(),
-            self.val.images,
+            self.val.images[bounds[self.team.rank] : bounds[self.team.rank + 1]],
             mean=self.mean,
             std=self.std,
             device=self.device,
             batch_size=self.params.batch_size,
             precision=self.params.precision,
         )
+        output = np.concatenate([each for each in self.team.all_of(output) if len(each)] or [output])
         loss, accuracy = score(output, self.val.labels)
         if not math.isfinite(loss):
             raise InputError(self._diverged("validation loss", self.steps - 1, store))
@@ -225,8 +269,12 @@ class Trainer:
         return self.average.network if self.average else self.network
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return every tensor that the rest of the run depends on, by name, on the CPU."""
+        """Return every tensor that the rest of the run depends on, by name, on the CPU; of a team, to the first."""
         self.progress.scaler = self.scaler.state_dict()
+        if self.shards:
+            self.shards.gather()
+        if not self.team.first:
+            return {}
         return state.gathered(self.network, self.average, self.best, self.optimizer)
 
     def restore(self, tensors: dict[str, torch.Tensor], progress: Progress) -> None:
@@ -235,6 +283,8 @@ class Trainer:
         self.best = state.restore(tensors, self.network, self.average, self.optimizer)
         if progress.scaler:
             self.scaler.load_state_dict(progress.scaler)
+        if self.shards:
+            self.shards.restored()
 
     def _diverged(self, what: str, step: int, store: Store) -> str:
         last = store.last()
@@ -245,6 +295,8 @@ class Trainer:
         )
 
     def _report(self, seconds: float, steps: int) -> None:
+        if not self.team.first:
+            return
         row = self.progress.history[-1]
         say(
             f"epoch {self.progress.epoch}/{self.params.epochs}  train loss {row['train_loss']:.4f}  "

@@ -48,7 +48,11 @@ class Average:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._mine, self._theirs = self._floats(self.network), self._floats(network)
+        self.follow(self._floats(self.network), self._floats(network))
+
+    def follow(self, mine: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
+        """Have `update` move these tensors of the average, towards those of the network."""
+        self._mine, self._theirs = mine, theirs
 
     def update(self, decay: float) -> None:
         """Move the average by (1 - decay) of the way to where the network is now."""

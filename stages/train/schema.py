@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from stages.params import Group
+from stages.params import Group, Isa
 from stages.runtime import Device, Precision
 
 COMPILED_SIZES = 7  # and the full one: beyond 8, torch.compile no longer compiles
@@ -28,6 +28,7 @@ class Train(Group):
     backbone_lr_scale: Annotated[float, Field(gt=0, le=1)]
     size_schedule: list[tuple[Fraction, Annotated[int, Field(ge=16, le=1024)]]]
     compile: bool
+    shards: Annotated[int, Field(ge=1, le=1024)]
     trail_steps: Annotated[int, Field(ge=1, le=1_000_000)]
     trail_checkpoints: Annotated[int, Field(ge=0, le=1_000)]
 
@@ -61,6 +62,7 @@ class Params(Group):
     threads: Annotated[int, Field(ge=1, le=256)]
     device: Device
     precision: Precision
+    isa: Isa
     train: Train
     augment: Augment
 
@@ -70,7 +72,27 @@ class Params(Group):
             raise ValueError(f"precision = {self.precision!r} needs device = 'cuda'; on a CPU use fp32 or bf16")
         return self
 
+    @model_validator(mode="after")
+    def _shards_divide_a_batch(self) -> "Params":
+        shards, size = self.train.shards, self.batch_size
+        if shards & (shards - 1):
+            raise ValueError(f"train.shards = {shards}: expected a power of two")
+        if size % shards or size < 2 * shards:
+            raise ValueError(
+                f"train.shards = {shards} of batch_size = {size}: expected equal shards of at least 2 images"
+            )
+        if shards > 1 and self.precision == "fp16":
+            raise ValueError(f"train.shards = {shards} with precision = 'fp16': use bf16, which needs no loss scaling")
+        return self
+
     def digest(self) -> str:
-        """As of any group, less what only says how the run is written down: weights of equal bits have one digest."""
+        """As of any group, less what only says how the run is written down: weights of equal bits have one digest.
+
+        So one shard, which is none, says nothing either, nor does the instruction set that everybody has.
+        """
         values = self.model_dump(mode="json", exclude={"train": {"trail_steps", "trail_checkpoints"}})
+        if self.train.shards == 1:
+            del values["train"]["shards"]
+        if self.isa == "avx2":
+            del values["isa"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -9,6 +9,7 @@ from stages.backbone import network
 from stages.shell.errors import InputError
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
+from stages.train.workers import Alone
 
 
 def inputs(fold: str = "") -> list[str]:
@@ -19,8 +20,10 @@ def inputs(fold: str = "") -> list[str]:
     ]
 
 
-def trainer(chosen: Params, fold: str = "") -> tuple[Trainer, network.Meta]:
+def trainer(chosen: Params, fold: str = "", team: Alone | None = None) -> tuple[Trainer, network.Meta]:
     """Return a trainer with the study's arrays and starting weights, and what those say of themselves.
+
+    It is one of a team's, or alone.
 
     Raises
     ------
@@ -35,7 +38,7 @@ def trainer(chosen: Params, fold: str = "") -> tuple[Trainer, network.Meta]:
         )
     model = network.build(len(meta.classes), chosen.train.dropout)
     network.fit(model, network.read_tensors("models/init.safetensors")[0], "models/init.safetensors")
-    return Trainer(model, train, val, chosen, meta.mean, meta.std), meta
+    return Trainer(model, train, val, chosen, meta.mean, meta.std, team), meta
 
 
 def _images(array: str, classes: list[str], fold: str) -> Images:

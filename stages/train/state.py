@@ -35,7 +35,10 @@ def restore(
     for name, weight in network.named_parameters():
         saved = _part(state, f"adamw.{name}.")
         if saved:
-            moments = {key: torch.zeros_like(weight).copy_(saved[key]) for key in ("exp_avg", "exp_avg_sq")}
+            held = optimizer.state.get(weight, {})
+            moments = {key: held.get(key, torch.zeros_like(weight)) for key in ("exp_avg", "exp_avg_sq")}
+            for key, moment in moments.items():
+                moment.copy_(saved[key])
             optimizer.state[weight] = {"step": saved["step"].to(weight.device), **moments}
     return {
         name: tensor.to(next(network.parameters()).device) for name, tensor in _part(state, "best.").items()

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.params import Group
+from stages.params import Group, Isa
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -47,5 +47,6 @@ class VerifyParams(Group):
 class Params(Group):
     """Keys of params.yaml that verify reads."""
 
+    isa: Isa
     classes: Annotated[list[str], Field(min_length=2)]
     verify: VerifyParams
