@@ -1,7 +1,7 @@
 """What DICOM costs beside PNG: python bench/scan_speed.py [--slices 2000] [--runs 3]
 
 The same pictures, 256 x 256, as uncompressed DICOM of 12 bits and as PNG, each through fetch, verify and prepare as
-whole processes; the forms take turns. Seconds are of processor time, all workers together, which others on the machine
+whole processes; the forms take turns. Seconds are of processor time with one worker, which others on the machine
 disturb least; wall time stands beside them. Pictures are phantoms' slices, each of them shifted and dimmed into twenty.
 Medians, with the least and the most; the test images' arrays must be equal. Writes bench/results/scan_speed.json.
 """
@@ -71,7 +71,10 @@ def timed(made: Path) -> dict[str, float]:
     for stage in STAGES:
         command = [sys.executable, "-m", f"stages.{stage}"]
         child = subprocess.Popen(
-            command, cwd=made, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
+            command,
+            cwd=made,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "BRAINMRI_WORKERS": "1"},
+            stdout=subprocess.DEVNULL,
         )
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)

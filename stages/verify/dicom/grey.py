@@ -28,6 +28,16 @@ def shown(stored: NDArray[Any], display: Display) -> NDArray[np.uint8]:
         return _luma(levels(stored))
     if stored.ndim == 3:
         return _luma(levels(stored / (2**display.bits - 1)))
+    if display.voi is not None and stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
+        low, high = int(stored.min()), int(stored.max())
+        if high - low < stored.size:  # then each value is looked up instead of each pixel
+            table = _grey(np.arange(low, high + 1).astype(stored.dtype), display)
+            return table[stored.astype(np.int32) - low]
+    return _grey(stored, display)
+
+
+def _grey(stored: NDArray[Any], display: Display) -> NDArray[np.uint8]:
+    """Return grey levels of stored values of any shape, one sample each."""
     padding = _within(stored, display.padding)
     grey = levels(_voi(_real(stored, display), stored, ~padding, display))
     if display.kind == "MONOCHROME1":
