@@ -1,7 +1,8 @@
 """What a Dask cluster costs verify and prepare of the real set: python bench/cluster.py --source ARCHIVE [--runs 3]
 
 Two workers on loopback against two processes of this machine, by turns; then once more with one worker killed in the
-middle. Every run's outputs are held against the first's. Medians of seconds by the clock; ratios of medians. Writes bench/results/cluster.json. Needs requirements-cluster.lock.
+middle. Every run's outputs are held against the first's. Medians of seconds by the clock; ratios of medians.
+Writes bench/results/cluster.json. Needs requirements-cluster.lock.
 """
 
 from __future__ import annotations
