@@ -1,8 +1,7 @@
 """What a Dask cluster costs verify and prepare of the real set: python bench/cluster.py --source ARCHIVE [--runs 3]
 
 Two workers on loopback against two processes of this machine, by turns; then once more with one worker killed in the
-middle. Every run's outputs are held against the first's. Wall seconds, and seconds of work of all processes (of the
-cluster: scheduler, workers and theirs), which other users of the machine disturb less. Medians; ratios of medians.
+middle. Every run's outputs are held against the first's. Medians of seconds by the clock; ratios of medians.
 Writes bench/results/cluster.json. Needs requirements-cluster.lock.
 """
 
@@ -12,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import statistics
@@ -35,37 +33,22 @@ WRITES = {
     "verify": ["data/manifest.csv", "data/pairs.csv", "data/descriptors.npy", "metrics/integrity.csv"],
     "prepare": ["data/prepared"],
 }
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def run(stage: str, study: Path, cluster: Cluster | None, kill_after: float | None = None) -> dict[str, object]:
-    """Run a stage; return its wall and work seconds and the digest of what it wrote."""
+    """Run a stage; return its seconds and the digest of what it wrote."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "BRAINMRI_WORKERS": "2"}
     environment["BRAINMRI_CLUSTER"] = cluster.address if cluster else ""
     if kill_after is not None and cluster:
         threading.Timer(kill_after, lambda: os.kill(cluster.pids()[0], signal.SIGKILL)).start()
-    begun, work = time.perf_counter(), worked(cluster)
+    begun = time.perf_counter()
     subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=study, env=environment, check=True)
-    seconds, work = time.perf_counter() - begun, worked(cluster) - work
+    seconds = time.perf_counter() - begun
     files = [
         each for out in WRITES[stage] for each in sorted([study / out, *(study / out).rglob("*")]) if each.is_file()
     ]
     digest = hashlib.sha256(b"".join(hashlib.sha256(each.read_bytes()).digest() for each in files)).hexdigest()
-    return {"seconds": seconds, "work": work, "digest": digest}
-
-
-def worked(cluster: Cluster | None) -> float:
-    """Seconds of work of the stages run so far, and of all processes of the cluster's session."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    total = used.ru_utime + used.ru_stime
-    for stat in Path("/proc").glob("[0-9]*/stat") if cluster else ():
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == cluster.process.pid:
-            total += sum(map(int, fields[11:15])) / TICK
-    return total
+    return {"seconds": seconds, "digest": digest}
 
 
 def median(runs: list[dict[str, object]], what: str) -> float:
@@ -95,9 +78,6 @@ def main() -> None:
                     "here_s": median(here, "seconds"),
                     "cluster_s": median(there, "seconds"),
                     "ratio": round(median(there, "seconds") / median(here, "seconds"), 2),
-                    "here_work_s": median(here, "work"),
-                    "cluster_work_s": median(there, "work"),
-                    "work_ratio": round(median(there, "work") / median(here, "work"), 2),
                     "one_killed_s": round(float(killed["seconds"]), 2),
                     "same_bytes": len({each["digest"] for each in [*here, *there, killed]}) == 1,
                     "runs": args.runs,
