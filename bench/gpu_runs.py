@@ -142,7 +142,7 @@ def run(stage: str, folder: Path, args: argparse.Namespace) -> float:
 
 def variables(**more: str) -> dict[str, str]:
     """Return the environment of a stage: this code first on PYTHONPATH, then what the caller carries there."""
-    paths = [str(ROOT), str(ROOT / "bench"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | more
 
 
@@ -298,6 +298,7 @@ def main() -> None:
         end_with_parent()
         train(chosen, workers.joined(chosen.device, shards))
     elif (count := launch.workers(shards, chosen.threads, chosen.device)) > 1:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "bench"), variables()["PYTHONPATH"]])
         launch.run(count, chosen.threads, "gpu_runs", str(Path.cwd()))
     else:
         train(chosen, workers.Alone(runtime.device(chosen.device)))

@@ -269,7 +269,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study
 
 
-@pytest.mark.fault("a training run, killed and resumed", commands=4)
+@pytest.mark.fault("a training run, killed and resumed", commands=6)
 def test_a_worker_that_is_killed_ends_the_run_with_one_line_and_another_number_goes_on(alone: Path, tmp_path: Path):
     study = fresh(alone, tmp_path / "study")
     run = start(study, 2)
@@ -287,7 +287,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line_and_another_number_g
     assert log["outputs"] == {} or "models/model.safetensors" in log["outputs"]
 
 
-@pytest.mark.fault("a training run, killed and resumed", commands=4)
+@pytest.mark.fault("a training run, killed and resumed", commands=6)
 def test_workers_end_with_who_started_them_and_two_go_on_from_ones_checkpoint(alone: Path, tmp_path: Path):
     study = fresh(alone, tmp_path / "study")
     run = start(study, 2)
@@ -317,8 +317,9 @@ def test_a_workers_mistake_is_the_stages_one_line(alone: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a training run, killed and resumed", commands=60)
-def test_20_runs_whose_every_worker_is_killed_once_and_that_go_on_as_another_number(tmp_path: Path):
+@pytest.mark.fault("a training run, killed and resumed", commands=120)
+def test_20_runs_whose_every_worker_is_killed_once_and_that_go_on_as_another_number(tmp_path: Path, record_property):
+    record_property("cases", 20)
     moments = random.Random(0)
     base = small(tmp_path / "base", 40, **{"train.shards": 4, "batch_size": 8})
     end(start(base, 1, BRAINMRI_CHECKPOINT_STEPS="0"))

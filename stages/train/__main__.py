@@ -47,14 +47,14 @@ def main(fold: str = "") -> None:
         if count * launch.machines() > 1:
             launch.run(count, chosen.threads, "stages.train", fold)
         else:
-            _train(chosen, fold, workers.Alone(runtime.device(chosen.device)))
+            _told(chosen, fold, workers.Alone(runtime.device(chosen.device)))
 
 
 def worker(fold: str = "") -> None:
     """Do a worker's part of `main`."""
     chosen = _chosen(fold)
     try:
-        _train(chosen, fold, workers.joined(chosen.device, chosen.train.shards))
+        _told(chosen, fold, workers.joined(chosen.device, chosen.train.shards))
         torch.distributed.destroy_process_group()
     except workers.Lost:
         sys.exit(launch.LOST)
@@ -68,9 +68,9 @@ def _chosen(fold: str) -> Params:
     return chosen
 
 
-def _train(chosen: Params, fold: str, team: workers.Alone) -> None:
+def _told(chosen: Params, fold: str, team: workers.Alone) -> None:
     try:
-        _trained(chosen, fold, team)
+        _train(chosen, fold, team)
     except (MemoryError, RuntimeError) as error:
         if not _memory_is_short(error):
             raise
@@ -88,7 +88,7 @@ def _memory_is_short(error: Exception) -> bool:
     )
 
 
-def _trained(chosen: Params, fold: str, team: workers.Alone) -> None:
+def _train(chosen: Params, fold: str, team: workers.Alone) -> None:
     causes = (chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(team.device, chosen))
     if team.size > 1:
         workers.refuse_others(team, named(*causes))
