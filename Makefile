@@ -11,9 +11,9 @@ repro: .venv/made
 	brainmri record
 	brainmri show
 
-# two at a time, each file's tests in one process: most wait for processes of their own
+# two at a time, each file's tests in one process, in order: those that hold commands to a limit of memory come first
 test: .venv/made
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: .venv/made
 	BRAINMRI_KILLS=25 pytest -m fault --reliability docs/reliability.md

@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results/audit_changes.json")
     options = parser.parse_args()
     verify = load(Params, options.params).verify.model_copy(update={"expected": None, "max_quarantined": 0})
-    params = Params(classes=["all", "other"], verify=verify)
+    params = Params(isa="avx2", classes=["all", "other"], verify=verify)
     files = sorted(path for path in options.folder.glob("T*ing/*/*") if path.is_file())
     result: dict[str, Any] = {"cpu": cpu(), "seed": options.seed, "thresholds": verify.twins.model_dump()}
     for kind in ("phantoms", "real"):

@@ -47,7 +47,7 @@ def main() -> None:
         for number, path in enumerate(files):
             (Path(scratch) / "Training/all" / f"{number:06}.jpg").symlink_to(path.resolve())
             reencode(path, Path(scratch) / "Testing/all" / f"{number:06}.jpg", mirrored=number % 2 == 1)
-        found = examine_study(Path(scratch), Params(classes=["all", "none"], verify=verify), workers())
+        found = examine_study(Path(scratch), Params(isa="avx2", classes=["all", "none"], verify=verify), workers())
     report(found, len(files), options.out)
 
 

@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, default=ROOT / "docs/audit-similarity.png")
     options = parser.parse_args()
     verify = load(Params, options.params).verify.model_copy(update={"expected": None})
-    params = Params(classes=["copied", "other"], verify=verify)
+    params = Params(isa="avx2", classes=["copied", "other"], verify=verify)
     development, unseen = ([measure(seed, params) for seed in seeds] for seeds in (options.development, options.unseen))
     result = {"development": summary(development), "unseen": summary(unseen)}
     write_json(options.out, result)

@@ -48,7 +48,7 @@ TURNS = {
 
 
 def params(classes=("a", "b"), **changes):
-    return Params(classes=list(classes), verify=VERIFY.model_copy(update=changes))
+    return Params(isa="avx2", classes=list(classes), verify=VERIFY.model_copy(update=changes))
 
 
 @cache

@@ -42,7 +42,8 @@ def study(folder: Path, classes: list[str] = CLASSES, test: int = 10, leaked: st
             Image.fromarray(random.integers(0, 256, (20, 20 + row), np.uint8)).save(folder / "data/raw" / path)
     columns = ["array", "row", "path", "label", "group", "leaked"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "data/prepared/index.csv", index=False)
-    pd.DataFrame({"path": [row[2] for row in rows]}).to_csv(folder / "data/manifest.csv", index=False)
+    listed = pd.DataFrame({"path": [row[2] for row in rows], "format": "PNG", "width": 1, "height": 1})
+    listed.to_csv(folder / "data/manifest.csv", index=False)
     np.save(folder / "data/descriptors.npy", random.integers(-50, 51, (len(rows), 3, 256), np.int8))
     meta = network.Meta(classes, 32, 0.2, 0.2)
     network.save(folder / "models/model.safetensors", network.build(len(classes)), meta)

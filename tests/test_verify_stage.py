@@ -150,7 +150,7 @@ def test_class_counts_are_asserted(raw):
 
 def test_stage_writes_all_outputs_and_fails_without_a_traceback(raw):
     study = raw.parents[1]
-    text = json.dumps({"classes": ["a", "b"], "verify": VERIFY.model_dump()})
+    text = json.dumps({"isa": "avx2", "classes": ["a", "b"], "verify": VERIFY.model_dump()})
     (study / "params.yaml").write_text(text)
     (study / "data/patients.csv").write_text(
         "path,patient\nTesting/a/0.png,007\nTraining/a/1.png,007\nTesting/b/0.png,8\n"

@@ -26,7 +26,7 @@ def write(model: Model, out: Path) -> list[str]:
     """Write the zip; what it holds, and what it cannot do."""
     (fold,), (_, known) = model.folds, model.networks.each[0]
     weights = (model.study / f"models{fold}" / Path(WEIGHTS).name).read_bytes()
-    about = json.dumps(known.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    about = json.dumps(known.model_dump(mode="json", exclude_defaults=True), indent=2, sort_keys=True) + "\n"
     members = {WEIGHTS: weights, PREDICTOR: about.encode()} | _tables(model)
     with replacing(out) as part, zipfile.ZipFile(part, "w") as file:
         for name, data in sorted(members.items()):
