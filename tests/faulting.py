@@ -181,7 +181,7 @@ def in_memory(gib: float = LIMIT_GIB) -> Iterator[None]:
 
 
 def at_least(gib: float) -> float:
-    """Return the limit that a command can be held to: at fork it has what this process had, and that counts as its own."""
+    """Return the limit that a command can be held to: at fork it has what this process had, which counts as its own."""
     return max(gib, peak_gib() + 0.05)
 
 

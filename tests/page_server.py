@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +32,10 @@ class Page(NamedTuple):
 @contextmanager
 def served(study: Path, folder: Path, *words: str) -> Iterator[Page]:
     """Serve a study, or a zip of one, on a port that is free; what that leaves behind lies in a folder."""
-    scratch, calls, said = folder / "scratch", folder / "calls", folder / "said"
-    scratch.mkdir(parents=True)
+    calls, said = folder / "calls", folder / "said"
+    folder.mkdir(parents=True)
     calls.touch()
+    scratch = Path(tempfile.mkdtemp())  # a short path: the names of processes' sockets have at most 107 bytes
     which = "--model" if study.is_file() else "--study"
     command = [sys.executable, __file__, str(calls), "serve", which, str(study), "--port", "0", *words]
     environment = os.environ | {"TMPDIR": str(scratch), "PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -48,6 +51,7 @@ def served(study: Path, folder: Path, *words: str) -> Iterator[Page]:
         process.wait(timeout=30)
         if process.stdout:
             process.stdout.close()
+        shutil.rmtree(scratch)
 
 
 def ask(url: str, files: list[tuple[str, bytes]], **options: Any) -> list[dict[str, Any]]:
