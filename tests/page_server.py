@@ -33,7 +33,7 @@ class Page(NamedTuple):
 def served(study: Path, folder: Path, *words: str) -> Iterator[Page]:
     """Serve a study, or a zip of one, on a port that is free; what that leaves behind lies in a folder."""
     calls, said = folder / "calls", folder / "said"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     calls.touch()
     scratch = Path(tempfile.mkdtemp())  # a short path: the names of processes' sockets have at most 107 bytes
     which = "--model" if study.is_file() else "--study"
