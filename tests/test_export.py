@@ -24,8 +24,9 @@ from page_server import ask as ask_page
 from page_server import served
 from PIL import Image
 
+from commands import extra
 from commands.__main__ import main
-from commands.export import FORMS, extra
+from commands.export import FORMS
 from commands.predict import bundle
 from stages.backbone import network
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from commands.export.about import about
-from commands.export.extra import need
+from commands.extra import need
 from commands.predict.bundle import WEIGHTS
 from commands.predict.model import Model
 from stages.card.card import PATH as CARD
@@ -20,7 +20,7 @@ FILE = Path(WEIGHTS).name
 
 def check() -> None:
     """Refuse where what reads the card as the hub does is not installed."""
-    need("hub", "huggingface_hub")
+    need("export hub", "export", "huggingface_hub")
 
 
 def write(model: Model, out: Path) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from commands.export.about import about
-from commands.export.extra import need
+from commands.extra import need
 from commands.predict.model import Model
 from stages.backbone.inference import normalise
 from stages.files import atomic_write
@@ -46,7 +46,7 @@ class Probabilities(nn.Module):
 
 def check() -> None:
     """Refuse where what writes or runs ONNX is not installed."""
-    need("onnx", "onnx", "onnxscript", "onnxruntime")
+    need("export onnx", "export", "onnx", "onnxscript", "onnxruntime")
 
 
 def write(model: Model, out: Path) -> list[str]:

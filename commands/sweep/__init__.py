@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from commands.ending import unwind_when_ended
+from commands.extra import need
 from commands.repository import cache_folder, find_root, git, here
 from commands.scratch import remove_abandoned
+from commands.sweep.choices import OBJECTIVES, SYSTEMS
 from stages import params
 from stages.shell.errors import InputError
 
@@ -40,17 +42,13 @@ def add_parser(subparsers: Any) -> None:
         help="let Optuna choose N settings among the values of -S, which may then also be 'lr=interval(1e-5,1e-2)', "
         "or on a logarithmic scale 'lr=tag(log,interval(1e-5,1e-2))'",
     )
-    parser.add_argument(
-        "--objective", choices=("val_loss", "val_accuracy"), default="val_loss", help="of a search; never a test score"
-    )
+    parser.add_argument("--objective", choices=OBJECTIVES, default="val_loss", help="of a search; never a test score")
     parser.add_argument("--search-seed", type=int, default=0, metavar="SEED", help="of a search (default: 0)")
     parser.add_argument("--name", default="sweep", help="how the experiments' names begin (default: sweep)")
     parser.add_argument("--workers", type=int, metavar="N", help="experiments at a time (default: cores by `threads`)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler's: tcp://host:port")
-    where.add_argument(
-        "--batch", choices=("slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor"), help="workers are its jobs"
-    )
+    where.add_argument("--batch", choices=SYSTEMS, help="workers are its jobs")
     parser.add_argument(
         "--job", action="append", default=[], metavar="KEY=VALUE", help="of dask-jobqueue: queue=gpu, walltime=08:00:00"
     )
@@ -67,7 +65,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sweep; status 1 where an experiment failed."""
-    from commands.sweep import workers
     from commands.sweep.settings import Namer, grid
 
     _check(args)
@@ -83,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         for setting in grid(args.set_param, named):
             print(f"{setting.name}  {setting}")
         return 0
-    workers.need("distributed", *["dask_jobqueue"] * bool(args.batch), *["optuna"] * bool(args.search))
+    need("sweep", "cluster", "distributed", *["dask_jobqueue"] * bool(args.batch), *["optuna"] * bool(args.search))
     unwind_when_ended()
     return _run(args, root, study, commit, named)
 

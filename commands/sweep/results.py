@@ -6,16 +6,16 @@ import io
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from commands.repository import experiments, git
+from commands.sweep.choices import OBJECTIVES
 from stages.dialect import parse
 from stages.shell.errors import InputError
 
 CURVES = "plots/curves.csv"
-OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {"val_loss": "minimize", "val_accuracy": "maximize"}
 
 
 class Place(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from commands.sweep import results
+from commands.sweep.choices import OBJECTIVES
 from commands.sweep.running import Runner
 from commands.sweep.settings import Namer, Setting, parsed
 from stages.shell.errors import InputError
@@ -28,7 +29,7 @@ def search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     suggests = suggestions(words)
-    study = optuna.create_study(direction=results.OBJECTIVES[objective], sampler=optuna.samplers.TPESampler(seed=seed))
+    study = optuna.create_study(direction=OBJECTIVES[objective], sampler=optuna.samplers.TPESampler(seed=seed))
     running: deque[tuple[Any, Setting, Any]] = deque()
     begun: dict[str, Any] = {}
     with progress_bar(total=count, unit="experiment") as bar:
@@ -73,7 +74,8 @@ def suggestions(words: Iterable[str]) -> list[Suggest]:
     from hydra.core.override_parser.types import ValueType
 
     found: list[Suggest] = []
-    for override in parsed(words):
+    overrides = parsed(words)
+    for override in overrides:
         kind, key = override.value_type, override.key_or_group
         if kind == ValueType.INTERVAL_SWEEP:
             found.append(_interval(key, override.value(), override.input_line))
@@ -83,7 +85,7 @@ def suggestions(words: Iterable[str]) -> list[Suggest]:
             raise InputError(f"-S {override.input_line}: glob is not supported: write the values out")
         else:
             found.append(_fixed(override.input_line))
-    if not any(override.is_sweep_override() for override in parsed(words)):
+    if not any(override.is_sweep_override() for override in overrides):
         raise InputError("--search has nothing to choose: give values, such as -S 'lr=tag(log,interval(1e-5,1e-2))'")
     return found
 

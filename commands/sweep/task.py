@@ -13,17 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from commands.scratch import scratch
+from stages.shell import cluster_worker
 
 # what the caller's terminal and Dask set for their own processes; Dask's make training no other, but slower
-DROPPED = (
-    "DVC_ROOT",
-    "PYTHONPATH",
-    "BRAINMRI_CLUSTER",
-    "MALLOC_TRIM_THRESHOLD_",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-)
+DROPPED = (*cluster_worker.DROPPED, "PYTHONPATH", "BRAINMRI_CLUSTER", "OPENBLAS_NUM_THREADS")
 # Ends with the thread that waits for it, also where that is killed (PR_SET_PDEATHSIG); a stage then ends with its dvc
 LEASHED = """
 import ctypes, os, signal, sys

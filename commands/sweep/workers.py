@@ -9,30 +9,9 @@ from typing import Any
 
 import yaml
 
+from commands.sweep.choices import SYSTEMS
 from stages.shell.cluster import scheduler
 from stages.shell.errors import InputError
-
-SYSTEMS = {
-    "slurm": "SLURMCluster",
-    "pbs": "PBSCluster",
-    "sge": "SGECluster",
-    "lsf": "LSFCluster",
-    "oar": "OARCluster",
-    "moab": "MoabCluster",
-    "htcondor": "HTCondorCluster",
-}
-
-
-def need(*modules: str) -> None:
-    """Refuse where the extra is not installed; loads nothing."""
-    import importlib.util
-
-    for name in modules:
-        if importlib.util.find_spec(name) is None:
-            raise InputError(
-                f"sweep: {name} is not installed (the extra `cluster`): run `pip install --require-hashes "
-                "-r requirements-cluster.lock` in the project's environment"
-            )
 
 
 @contextlib.contextmanager
