@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from copying import phantom
 
+from stages import runtime
 from stages.verify.describe import CELLS, UNIT, describe
 from stages.verify.index import build, search
 from stages.verify.search import best_products, best_turns, close, nearest_k, parts
@@ -93,3 +94,12 @@ def test_index_finds_what_exact_search_finds(squares, found):
     exact = set(zip(left[best].tolist(), right[best].tolist(), strict=True))
     near = found(many, 40, 0.9)
     assert len(exact - near) <= 0.001 * len(exact)
+
+
+def test_processes_forked_from_one_that_searched_search_themselves(squares, found, tmp_path):
+    here = found(squares[:14], 3, 0.9)
+    with runtime.pool(1, "fork") as forked:
+        for name in ("14-3.index", "other.index"):
+            build(squares[:14], tmp_path / name)
+            asked = list(search(tmp_path / "queries.npy", tmp_path / name, 3, 0.9, forked))
+            assert {pair for one, two, _ in asked for pair in zip(one.tolist(), two.tolist(), strict=True)} == here

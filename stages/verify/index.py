@@ -7,6 +7,7 @@ asked in all eight turns, and a pair can be found from either side. Products are
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from functools import lru_cache, partial
@@ -83,6 +84,9 @@ def _opened(index: Path) -> Any:
     """Map the index once in each worker: those of one machine share its pages."""
     faiss = _faiss(1)
     return faiss.read_index(str(index), faiss.IO_FLAG_MMAP)
+
+
+os.register_at_fork(before=_opened.cache_clear)  # faiss' maps do not outlive a fork: to touch or close one is a fault
 
 
 def _asked(start: int, queries: Path, index: Path, k: int, floor: float, turns: int) -> tuple[Ints, Ints, Ints]:
