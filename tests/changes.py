@@ -95,12 +95,12 @@ def watermarked(grey: Grey, draw: random.Random) -> Grey:
     return np.asarray(np.rint(grey * (1 - share) + 255 * share), np.uint8)
 
 
-def jet(grey: Grey) -> Grey:
-    colours = (colormaps["jet"](grey)[..., :3] * 255 + 0.5).astype(np.uint8)
-    return np.asarray(Image.fromarray(colours).convert("L"))
+def jet(grey: Grey) -> NDArray[np.uint8]:
+    """Return its false colours, uint8 [H, W, 3]."""
+    return (colormaps["jet"](grey)[..., :3] * 255 + 0.5).astype(np.uint8)
 
 
-Change = Callable[[Grey, random.Random], Grey]
+Change = Callable[[Grey, random.Random], NDArray[np.uint8]]  # grey [H, W], or colours [H, W, 3]
 CHANGES: dict[str, Change] = {
     **{f"turned_{d}": lambda a, r, d=d: turned(a, r.choice((-d, d))) for d in (1, 2, 3, 5, 10)},
     **{f"head_cropped_{c}": lambda a, r, c=c / 100: cropped(a, head_box(a), c, c, c, c) for c in (2, 5, 10)},
@@ -115,6 +115,7 @@ CHANGES: dict[str, Change] = {
     "equalised": lambda a, r: np.asarray(ImageOps.equalize(Image.fromarray(a))),
     "negative": lambda a, r: 255 - a,
     "jet": lambda a, r: jet(a),
+    "jet_as_grey": lambda a, r: np.asarray(Image.fromarray(jet(a)).convert("L")),
 }
 
 

@@ -1,13 +1,16 @@
 """The audit finds pictures that were turned, cropped, written on or re-toned, and tells neighbours from copies."""
 
+import io
 import random
 
 import numpy as np
 import pytest
 from changes import CHANGES, barred, captioned, changed, neck_cropped
 from copying import derived, encoded, jpeg, params, phantom
+from matplotlib import colormaps
 from PIL import Image
 
+from stages.verify.decode import decode
 from stages.verify.describe import describe
 from stages.verify.overlap import best_frames, one_of_alike
 from stages.verify.study import examine_study
@@ -53,7 +56,7 @@ FEWEST = {"turned_10": 0.5, "head_cropped_5": 0.75, "head_cropped_10": 0.5, "all
     "neck_cropped_20": 0.75,
     "neck_cropped_30": 0.5,
     "caption_on_white": 0.75,
-    "jet": 0.75,
+    "jet_as_grey": 0.75,
     "watermark": 0.5,
     "turned_5": 0.9,
     "turned_3": 0.9,
@@ -159,3 +162,16 @@ def test_both_ways_round_are_tried_only_where_they_fit_about_as_well():
     pair, _, view, turn = best_frames(np.concatenate([apart, alike]), np.concatenate([plain, plain]))
     assert sorted(zip(pair.tolist(), turn.tolist(), strict=True)) == [(0, 0), (1, 0), (1, 1)]
     assert view.tolist() == [0, 0, 0]
+
+
+def test_false_colours_are_undone_and_no_other_colours_are_taken_for_them():
+    for number in range(8):
+        grey = phantom(SEED, number)
+        for quality in (60, 90):
+            file = changed(grey, "jet", "", quality)
+            found = decode(file, 10**6)
+            assert np.corrcoef(found.compared.ravel(), grey.ravel())[0, 1] > 0.97
+            assert np.array_equal(found.grey, Image.open(io.BytesIO(file)).convert("L"))  # what is trained on
+        for name in ("hot", "viridis", "coolwarm", "gray", "hsv"):
+            colours = (colormaps[name](grey)[..., :3] * 255 + 0.5).astype(np.uint8)
+            assert decode(encoded(colours), 10**6).undone is None

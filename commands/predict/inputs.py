@@ -121,12 +121,14 @@ def read(file: File, size: int, prepare: Prepare, shown: int = 0, axis: Axis = T
         data = file.path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         found: list[Picture | Unreadable] = []
-        for number, (grey, _, _) in enumerate(pictures(data, file.name, prepare.max_pixels, axis), 1):
+        for number, decoded in enumerate(pictures(data, file.name, prepare.max_pixels, axis), 1):
+            grey = decoded.grey
             if max(grey.shape) ** 2 > 4 * prepare.max_pixels:
                 raise DecodeError(f"{grey.shape[1]} x {grey.shape[0]} pixels are too long and thin")
             image = square(grey, size, prepare.crop, prepare.crop_threshold)
             look = jpeg(grey, shown, prepare) if shown else b""
-            found.append(Picture(path, file.name, number, digest, image, describe(grey) or _nothing(), look))
+            described = describe(decoded.compared) or _nothing()
+            found.append(Picture(path, file.name, number, digest, image, described, look))
     except DecodeError as error:
         return [Unreadable(path, str(error))]
     except OSError as error:

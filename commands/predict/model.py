@@ -165,7 +165,7 @@ class Model:
         if not file.is_file():
             return (nearest, "alike") if cosine >= ALONE else ("", "")
         try:
-            other = describe(pictures.read(raw, nearest, MAX_PIXELS))
+            other = describe(pictures.read(raw, nearest, MAX_PIXELS).compared)
         except DecodeError:
             return "", ""
         kind = copy_kind(picture.described, other, self.about.twins) if other else ""

@@ -152,7 +152,7 @@ class Desk:
             raise web.HTTPNotFound(text="its file is not in data/raw: `dvc pull data/raw` brings it\n") from None
 
     def _look(self, path: str) -> bytes:
-        grey = read_picture(self.model.study / "data/raw", path, MAX_PIXELS)
+        grey = read_picture(self.model.study / "data/raw", path, MAX_PIXELS).grey
         return jpeg(grey, SHOWN, self.model.about.prepare)
 
     async def example(self, request: web.Request) -> web.Response:

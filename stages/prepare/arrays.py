@@ -13,7 +13,7 @@ from stages.files import replacing
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
 from stages.shell.errors import InputError
-from stages.verify.decode import DecodeError
+from stages.verify.decode import Decoded, DecodeError
 from stages.verify.picture import read_all, whole_files
 
 CHUNK = 64  # images a task; more, where one file holds more
@@ -48,9 +48,9 @@ def _squares(paths: list[str], raw: Path, size: int, prepare: Prepare) -> np.nda
     return np.stack([_square(raw / path, found, size, prepare) for path in paths])
 
 
-def _square(path: Path, found: Iterator[np.ndarray], size: int, prepare: Prepare) -> np.ndarray:
+def _square(path: Path, found: Iterator[Decoded], size: int, prepare: Prepare) -> np.ndarray:
     try:
-        grey = next(found)
+        grey = next(found).grey
     except (DecodeError, OSError) as error:
         raise InputError(f"{path} is not as the verify stage found it ({error}): run `dvc repro`") from None
     if max(grey.shape) ** 2 > 4 * prepare.max_pixels:

@@ -105,7 +105,7 @@ def read(path: str) -> np.ndarray:
     """Return an image of the raw data, uint8 [H, W]; InputError where it is not as verify found it."""
     file = Path("data/raw") / path
     try:
-        return picture.read(Path("data/raw"), path, MAX_PIXELS)
+        return picture.read(Path("data/raw"), path, MAX_PIXELS).grey
     except (OSError, InputError) as error:
         raise InputError(f"{file} is not as the verify stage found it ({error}): run `dvc repro`") from None
 

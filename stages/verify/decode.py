@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stages.shell.errors import InputError
+from stages.verify import colours
 
 Image.MAX_IMAGE_PIXELS = None  # ours is `max_pixels`, looked at as soon as a file is opened
 # Pixel formats that libraries decode in this process. Pillow also knows EPS, which would start Ghostscript.
@@ -51,6 +52,12 @@ class Decoded(NamedTuple):
     grey: NDArray[np.uint8]  # uint8 [H, W], upright
     mode: str  # Pillow's name for the pixels in the file: L, RGB, RGBA, P, I;16, ...
     format: str  # JPEG, PNG, ... by content, not by the file's name
+    undone: NDArray[np.uint8] | None = None  # uint8 [H, W]: the levels that false colours stand for, see colours.py
+
+    @property
+    def compared(self) -> NDArray[np.uint8]:
+        """What tells copies, uint8 [H, W]."""
+        return self.grey if self.undone is None else self.undone
 
 
 def decode_grey(data: bytes, max_pixels: int, page: int = 0) -> NDArray[np.uint8]:
@@ -113,7 +120,7 @@ def decode(data: bytes, max_pixels: int, page: int = 0) -> Decoded:
                 mode, kind = image.mode, image.format or "unknown"
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
-                return Decoded(_grey(image), mode, kind)
+                return _levels(image, mode, kind)
     except DecodeError:
         raise
     except UnidentifiedImageError:
@@ -133,18 +140,19 @@ def _refuse_bomb(image: ImageFile.ImageFile, max_pixels: int) -> None:
         raise DecodeError(f"{width} x {height} pixels are more than {max_pixels} (max_pixels): a decompression bomb?")
 
 
-def _grey(image: Image.Image) -> NDArray[np.uint8]:
-    """Return uint8 [H, W] for any of Pillow's modes."""
+def _levels(image: Image.Image, mode: str, kind: str) -> Decoded:
+    """Return the levels of an image in any of Pillow's modes."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return _scaled(np.asarray(image))
+        return Decoded(_scaled(np.asarray(image)), mode, kind)
     if image.mode == "LAB":
-        return np.array(image.getchannel(0))
+        return Decoded(np.array(image.getchannel(0)), mode, kind)
     if image.has_transparency_data:
         colour = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour)
     if image.mode not in ("L", "1", "RGB"):
         image = image.convert("RGB")
-    return np.array(image.convert("L"))
+    undone = colours.undone(image) if image.mode == "RGB" else None
+    return Decoded(np.array(image.convert("L")), mode, kind, undone)
 
 
 def _scaled(levels: NDArray[np.generic]) -> NDArray[np.uint8]:

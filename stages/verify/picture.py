@@ -13,9 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from stages.scans import is_dicom
 from stages.verify import dicom, nifti
 from stages.verify.decode import Decoded, DecodeError, decode, pages
 
@@ -33,7 +31,7 @@ def pictures(data: bytes, name: str, max_pixels: int, axis: Axis = TAKEN) -> Ite
     DecodeError
         The reason in one line, without the file's name, and without what its header says of a person.
     """
-    if dicom.is_dicom(data, name):
+    if is_dicom(data, name):
         yield from (Decoded(grey, "L", "DICOM") for grey in dicom.frames(data, max_pixels))
     elif nifti.is_nifti(data, name):
         yield from (Decoded(grey, "L", "NIfTI") for grey in nifti.slices(data, max_pixels, axis))
@@ -76,8 +74,8 @@ def located(root: Path, place: str) -> tuple[Path, Axis, int]:
     return root / file, axis, number(which)
 
 
-def read(root: Path, place: str, max_pixels: int) -> NDArray[np.uint8]:
-    """Return the picture at an address below `root`, uint8 [H, W].
+def read(root: Path, place: str, max_pixels: int) -> Decoded:
+    """Return the picture at an address below `root`.
 
     Raises
     ------
@@ -89,16 +87,16 @@ def read(root: Path, place: str, max_pixels: int) -> NDArray[np.uint8]:
     return next(read_all(root, [place], max_pixels))
 
 
-def read_all(root: Path, places: Sequence[str], max_pixels: int) -> Iterator[NDArray[np.uint8]]:
+def read_all(root: Path, places: Sequence[str], max_pixels: int) -> Iterator[Decoded]:
     """Yield the pictures at addresses, as `read` does; a file is decoded once for all of it that follow each other."""
     known = ((located(root, place), place) for place in places)
     for (file, axis), group in groupby(known, key=lambda each: each[0][:2]):
         yield from _chosen(pictures(file.read_bytes(), file.name, max_pixels, axis), [at[2] for at, _ in group])
 
 
-def _chosen(found: Iterable[Decoded], numbers: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+def _chosen(found: Iterable[Decoded], numbers: Sequence[int]) -> Iterator[Decoded]:
     """Yield those of a file's pictures, in the order of `numbers`; a later one is kept until then."""
-    kept: dict[int, NDArray[np.uint8]] = {}
+    kept: dict[int, Decoded] = {}
     all_of_it, wanted = enumerate(found, 1), set(numbers)
     for each in numbers:
         while each not in kept:
@@ -106,7 +104,7 @@ def _chosen(found: Iterable[Decoded], numbers: Sequence[int]) -> Iterator[NDArra
             if picture is None:
                 raise DecodeError(f"it has no picture number {each}")
             if at in wanted:
-                kept[at] = picture.grey
+                kept[at] = picture
         yield kept[each]
 
 

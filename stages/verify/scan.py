@@ -121,7 +121,7 @@ def _used(data: bytes, path: str, verify: VerifyParams) -> list[tuple[Row, Descr
     found, number = [], 0
     for number, decoded in enumerate(picture.pictures(data, path, verify.max_pixels, axis), 1):
         if (number - 1) % every == 0 and (not least or foreground(decoded.grey) >= least):
-            found.append((_row(decoded, path, picture.frame(number, axis)), describe(decoded.grey)))
+            found.append((_row(decoded, path, picture.frame(number, axis)), describe(decoded.compared)))
     if not found:
         raise DecodeError(f"none of its {number} slices has {least:g} of foreground (verify.volumes in params.yaml)")
     if number == 1 and axis == picture.TAKEN:
