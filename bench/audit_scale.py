@@ -83,7 +83,7 @@ def exact(found: Descriptors) -> Iterator[int]:
 
 
 def indexed(found: Descriptors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    with tempfile.TemporaryDirectory() as folder, runtime.process_pool(runtime.workers()) as pool:
+    with tempfile.TemporaryDirectory() as folder, runtime.Processes(runtime.workers()) as pool:
         queries, index = Path(folder, "queries.npy"), Path(folder, "index")
         np.save(queries, found)
         build(found, index)

@@ -9,10 +9,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from stages.shell.errors import InputError
@@ -84,7 +86,7 @@ def pool(
         with connected(address) as machines:
             yield machines
         return
-    with process_pool(count, start) as processes:
+    with Processes(count, start) as processes:
         yield processes
 
 
@@ -94,17 +96,24 @@ def cluster() -> str | None:
 
 
 class Processes(ProcessPoolExecutor):
-    """Processes of this machine, `width` of them."""
+    """Processes of this machine, `width` of them, that end when this one does, also where it is killed."""
 
-    def __init__(self, count: int, start: Literal["fork", "forkserver"]) -> None:
+    def __init__(self, count: int, start: Literal["fork", "forkserver"] = "forkserver") -> None:
+        """Start none yet; an InputError where there is no place for the socket over which they start."""
+        if start == "forkserver":
+            try:
+                forkserver.ensure_running()
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                folder = tempfile.gettempdir()
+                raise InputError(
+                    f"{folder}: {error}: sockets lie in the folder for temporary files, whose name is too long for "
+                    "them: set TMPDIR to a shorter one"
+                ) from None
         context = multiprocessing.get_context(start)
         super().__init__(count, mp_context=context, initializer=end_with, initargs=(os.getpid(),))
         self.width = count
-
-
-def process_pool(count: int, start: Literal["fork", "forkserver"] = "forkserver") -> Processes:
-    """Return a pool of `count` processes that end when this one does, also where it is killed."""
-    return Processes(count, start)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from PIL import Image
 
 from commands.predict.inputs import File, Unreadable, read
 from stages.prepare.schema import Prepare
+from stages.scans import is_dicom
 from stages.verify import dicom
 from stages.verify.decode import DecodeError
 
@@ -187,7 +188,7 @@ def test_what_cannot_be_shown_is_one_line(data: bytes, reason: str):
 
 def test_a_file_without_the_mark_is_told_by_its_name():
     data = made(np.array([[0, 255]], np.uint8), preamble=False)
-    assert not dicom.is_dicom(data, "slice") and dicom.is_dicom(data, "slice.DCM")
+    assert not is_dicom(data, "slice") and is_dicom(data, "slice.DCM")
 
 
 def read_frames(data: bytes):

@@ -342,3 +342,18 @@ def test_kernels_are_pinned_to_avx2_but_for_bf16_which_has_none_there(monkeypatc
     runtime.exact(before, precision)
     assert os.environ["ONEDNN_MAX_CPU_ISA"] == kernels
     assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+
+
+def test_a_folder_for_temporary_files_that_no_socket_fits_into_is_one_line(tmp_path: Path):
+    far = tmp_path / ("x" * 100)
+    far.mkdir()
+    code = "from stages import runtime; runtime.Processes(1)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from stages.shell.running import run; run('verify', lambda: exec({code!r}))"],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(far)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"verify: {far}: AF_UNIX path too long") and "set TMPDIR" in done.stderr

@@ -14,8 +14,9 @@ from stages.fetch.extract import hashed, with_splits
 from stages.fetch.layout import ALL_SPLITS, SPLITS, Layout, is_hidden, plain
 from stages.fetch.names import Parts, shown
 from stages.fetch.schema import ClassName, LimitParams, ScanParams, SplitParams
-from stages.fetch.series import Intake, is_dicom
+from stages.fetch.series import Intake
 from stages.fetch.source import Source
+from stages.scans import is_dicom
 from stages.shell.errors import InputError
 
 PLAIN = (

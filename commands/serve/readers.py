@@ -41,7 +41,7 @@ class Reader:
 
     def __init__(self) -> None:
         """Start it."""
-        self.files, self.pool = 0, runtime.process_pool(1)
+        self.files, self.pool = 0, runtime.Processes(1)
         self.process = self.pool.submit(os.getpid)
 
     def kill(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from stages.scans import is_dicom
 from stages.verify import dicom, nifti
 
 
@@ -21,7 +22,7 @@ NOWHERE = Place()
 
 def place(data: bytes, name: str, digest: str, frames: int) -> Place:
     """Return where the slices of a file belong; what a header does not say in a way that can be read is left out."""
-    if dicom.is_dicom(data, name):
+    if is_dicom(data, name):
         found = dicom.stack(data, 1)
         return (
             Place(found.patient, found.series or digest, found.title, found.positions[0])

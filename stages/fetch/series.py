@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import re
 import warnings
 from collections import Counter
@@ -17,6 +16,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from stages.fetch.schema import ScanParams
+from stages.scans import is_dicom, silent_pydicom
 
 TAGS = [
     *("SOPClassUID", "Modality", "ImageType", "SeriesDescription", "BurnedInAnnotation"),
@@ -97,20 +97,12 @@ class Intake:
         return lines
 
 
-def is_dicom(data: bytes, name: str) -> bool:
-    """Tell a DICOM file by its mark, or where it has none by its name, as verify does."""
-    return data[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom", ".ima"))
-
-
 def read(data: bytes, rule: ScanParams) -> Header:
     """Return what is kept of a file's header; one that cannot be read is left to verify, which names the file."""
     try:
-        import pydicom
-
-        logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its warnings quote what it read
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            file = pydicom.dcmread(io.BytesIO(data), force=True, stop_before_pixels=True, specific_tags=TAGS)
+            file = silent_pydicom().dcmread(io.BytesIO(data), force=True, stop_before_pixels=True, specific_tags=TAGS)
             person = next(filter(None, (_text(file, tag) for tag in PERSONS)), "")
             return Header(person, reason(file, rule), _text(file, "BurnedInAnnotation").upper() == "YES")
     except Exception:  # the reader meets any bytes at all, and raises anything

@@ -24,7 +24,7 @@ from stages.shell.locks import only_one
 from stages.shell.running import run, work
 from stages.shell.watch import end_with_parent
 from stages.train import launch, start, trail, workers
-from stages.train.checkpoint import Nowhere, Store, beside_cache, fingerprint, named
+from stages.train.checkpoint import Nowhere, Store, beside_cache, digest, named
 from stages.train.loop import Trainer
 from stages.train.schema import Params
 
@@ -89,15 +89,14 @@ def _memory_is_short(error: Exception) -> bool:
 
 
 def _train(chosen: Params, fold: str, team: workers.Alone) -> None:
-    causes = (chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(team.device, chosen))
-    if team.size > 1:
-        workers.refuse_others(team, named(*causes))
+    causes = named(chosen.model_dump(mode="json"), start.inputs(fold), CODE, _device_name(team.device, chosen))
+    workers.refuse_others(team, causes)
     trainer, meta = start.trainer(chosen, fold, team)
     store: Store = Nowhere()
     found = None
     with contextlib.ExitStack() as held:
         if team.first:
-            store = Store(beside_cache(Path.cwd(), fold), fingerprint(*causes))
+            store = Store(beside_cache(Path.cwd(), fold), digest(causes))
             held.enter_context(only_one(store.folder.with_suffix(".lock")))
             found = store.newest()
         tensors, progress = team.from_first(*(found or (None, None)))

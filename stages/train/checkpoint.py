@@ -48,25 +48,23 @@ class Progress:
 
 def fingerprint(params: Any, inputs: Iterable[Path | str], code: Iterable[Path | str], device: str) -> str:
     """Return the digest of all that a run's bits depend on: parameters, input files, code, libraries, the device."""
-    digest = hashlib.sha256()
-    versions = [torch.__version__, torch.backends.cudnn.version(), np.__version__]
-    digest.update(json.dumps([params, versions, device], sort_keys=True).encode())
-    for path in [*inputs, *code]:
-        digest.update(f"\n{Path(path).name} {sha256_file(path)}".encode())
-    return digest.hexdigest()
+    return digest(named(params, inputs, code, device))
 
 
 def named(params: Any, inputs: Iterable[Path | str], code: Iterable[Path | str], device: str) -> dict[str, str]:
     """Return digests of the same, each by the name that a person knows it by."""
-    versions = [platform.python_version(), torch.__version__, np.__version__]
+    versions = [platform.python_version(), torch.__version__, torch.backends.cudnn.version(), np.__version__]
     files = {
         kind: [f"{Path(each).name} {sha256_file(each)}" for each in paths]
         for kind, paths in (("data", inputs), ("code", code))
     }
     found = {"parameters": params, "data": files["data"], "code": files["code"], "versions": versions, "device": device}
-    return {
-        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in found.items()
-    }
+    return {name: digest(value) for name, value in found.items()}
+
+
+def digest(value: Any) -> str:
+    """Return the digest of a value of JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def beside_cache(start: Path, fold: str = "") -> Path:

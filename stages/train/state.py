@@ -10,6 +10,7 @@ from torch import nn
 from stages.train.optimizer import Average
 
 State = dict[str, torch.Tensor]
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
 
 def gathered(
@@ -35,10 +36,8 @@ def restore(
     for name, weight in network.named_parameters():
         saved = _part(state, f"adamw.{name}.")
         if saved:
-            held = optimizer.state.get(weight, {})
-            moments = {key: held.get(key, torch.zeros_like(weight)) for key in ("exp_avg", "exp_avg_sq")}
-            for key, moment in moments.items():
-                moment.copy_(saved[key])
+            held = optimizer.state.get(weight) or {key: torch.zeros_like(weight) for key in MOMENTS}
+            moments = {key: held[key].copy_(saved[key]) for key in MOMENTS}
             optimizer.state[weight] = {"step": saved["step"].to(weight.device), **moments}
     return {
         name: tensor.to(next(network.parameters()).device) for name, tensor in _part(state, "best.").items()

@@ -90,7 +90,7 @@ def write(folder: Path, classes: list[str], seed: int, params: PhantomParams, wo
         for file in planned:
             job(file)
         return
-    with runtime.process_pool(workers) as pool:
+    with runtime.Processes(workers) as pool:
         step = CHUNK * workers * 4  # bounds the jobs that wait
         for start in range(0, len(planned), step):
             for _ in pool.map(job, planned[start : start + step], chunksize=CHUNK):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -11,19 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.scans import silent_pydicom
 from stages.verify.decode import DecodeError
 from stages.verify.dicom import codecs, grey, header
 
-SUFFIXES = (".dcm", ".dicom", ".ima")
 MAX_FRAMES = 10_000
 GREYS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")  # one sample a pixel
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # three, which the reader makes RGB
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-
-
-def is_dicom(data: bytes, name: str) -> bool:
-    """Tell a DICOM file by its mark after 128 bytes, or, where it has none, by its name."""
-    return data[128:132] == b"DICM" or name.lower().endswith(SUFFIXES)
 
 
 def frames(data: bytes, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
@@ -65,13 +59,11 @@ def _frames(data: bytes, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def reader() -> Any:
-    """Return pydicom, silenced: what it warns of quotes what it read, names of people too."""
+    """Return pydicom, silenced; DecodeError where it is not installed."""
     try:
-        import pydicom
+        return silent_pydicom()
     except ImportError:
         raise DecodeError("a DICOM file; pydicom is not installed: run `make env` (or pip install pydicom)") from None
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    return pydicom
 
 
 def _count(file: Any, max_pixels: int) -> int:
