@@ -285,13 +285,15 @@ def run(folder: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two shards by two workers"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_repository(tmp_path_factory.mktemp("adopt") / "one", ("studies/", "metrics/", "plots/", "dvc.lock"))
-    few = {"epochs": 2, "train.trail_steps": 2, "train.trail_checkpoints": 1}
+    few = {"epochs": 2, "train.trail_steps": 2, "train.trail_checkpoints": 1, "train.shards": request.param}
     set_params(folder, **(TINY | few))
     git(folder, "init", "-q")
-    repro(folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("BRAINMRI_TRAINERS", str(request.param))
+        repro(folder)
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "made")
     return folder
