@@ -23,7 +23,7 @@ from stages.files import sha256_file
 from stages.shell.errors import InputError
 from stages.shell.locks import only_one
 from stages.train import checkpoint
-from stages.train.checkpoint import Progress, Store, beside_cache, every_steps, fingerprint
+from stages.train.checkpoint import Progress, Store, beside_cache, digest, every_steps, named
 
 MINE, OTHER = "a" * 64, "b" * 64
 
@@ -184,7 +184,7 @@ def test_the_fingerprint_changes_with_everything_that_can_change_the_result(tmp_
     (tmp_path / "code.py").write_text("1")
 
     def of(params: dict[str, float], device: str) -> str:
-        return fingerprint(params, [tmp_path / "input"], [tmp_path / "code.py"], device)
+        return digest(named(params, [tmp_path / "input"], [tmp_path / "code.py"], device))
 
     before = of({"lr": 1.0}, "cpu")
     assert before == of({"lr": 1.0}, "cpu")

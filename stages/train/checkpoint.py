@@ -46,13 +46,8 @@ class Progress:
     trail: list[dict[str, str]] = field(default_factory=list)  # its rows so far, see `trail`
 
 
-def fingerprint(params: Any, inputs: Iterable[Path | str], code: Iterable[Path | str], device: str) -> str:
-    """Return the digest of all that a run's bits depend on: parameters, input files, code, libraries, the device."""
-    return digest(named(params, inputs, code, device))
-
-
 def named(params: Any, inputs: Iterable[Path | str], code: Iterable[Path | str], device: str) -> dict[str, str]:
-    """Return digests of the same, each by the name that a person knows it by."""
+    """Return digests of all that a run's bits depend on, each by the name that a person knows it by."""
     versions = [platform.python_version(), torch.__version__, torch.backends.cudnn.version(), np.__version__]
     files = {
         kind: [f"{Path(each).name} {sha256_file(each)}" for each in paths]
@@ -89,7 +84,7 @@ class Store:
     Parameters
     ----------
     folder : where the checkpoints of all runs lie
-    fingerprint : this run's, see `fingerprint`
+    fingerprint : the digest of this run's causes, see `named`
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -13,11 +15,21 @@ from stages.train.workers import Alone
 
 
 def inputs(fold: str = "") -> list[str]:
-    """Return the files that a run depends on; `fold` is its folder in a cross-validation, such as /folds/3."""
-    return [
+    """Return the files that a run depends on; `fold` is its folder in a cross-validation, such as /folds/3.
+
+    Raises
+    ------
+    InputError
+        Where one is not there.
+    """
+    found = [
         *(f"data/prepared{fold}/{name}" for name in ("train.npy", "val.npy", "index.csv")),
         "models/init.safetensors",
     ]
+    for path in found:
+        if not Path(path).is_file():
+            raise InputError(f"{path} not found in {Path.cwd().name}/: run `dvc repro` in the study's folder")
+    return found
 
 
 def trainer(chosen: Params, fold: str = "", team: Alone | None = None) -> tuple[Trainer, network.Meta]:
