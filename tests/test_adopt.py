@@ -319,7 +319,7 @@ def test_a_commits_trail_holds_and_forged_weights_do_not(trained: Path):
 
 
 def md5_of(folder: Path, path: str) -> str:
-    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]["train"]["outs"]
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]["train@0"]["outs"]
     return str(next(out["md5"] for out in lock if out["path"] == path))
 
 
@@ -336,4 +336,4 @@ def test_a_comment_is_adopted_and_another_epsilon_is_not(trained: Path):
     assert "Running stage" not in repro(trained)
     changed = git(trained, "status", "--porcelain").split()
     assert "dvc.lock" in changed and "metrics/provenance.json" in changed and len(changed) == 4
-    assert adopted(trained)["train"]["changed"] == ["stages/train"]
+    assert adopted(trained)["train@0"]["changed"] == ["stages/train"]
