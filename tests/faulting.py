@@ -188,8 +188,8 @@ def peak_gib() -> float:
 
 
 def limits(marker: pytest.Mark) -> contextlib.ExitStack:
-    """Return a context with the limits of a case marked `fault(kind, commands=1, gib=LIMIT_GIB)`: LIMIT_S a command."""
+    """Return a context with the limits of a case marked `fault(kind, commands=1)`: LIMIT_S a command, and LIMIT_GIB."""
     both = contextlib.ExitStack()
-    both.enter_context(in_memory(marker.kwargs.get("gib", LIMIT_GIB)))
+    both.enter_context(in_memory())
     both.enter_context(in_time(LIMIT_S * marker.kwargs.get("commands", 1)))
     return both

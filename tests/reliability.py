@@ -23,8 +23,7 @@ study's folder; and where the next run succeeds without cleaning by hand.
 Both limits are enforced, on the tests themselves and on what they start: 2 GiB is the peak of any one process. A case
 made of several commands has 30 s for each: a stage that fails and then succeeds, two at once, killed and run again, and
 inputs at random (30 s an input). A `dvc repro` of all stages and an experiment in a queue count as as many commands as
-there are stages. Four workers that train together have 2.5 GiB each, the memory that they share counted in each. No
-case is exempt.
+there are stages. No case is exempt.
 
 A `.part` that a killed stage leaves beside its outputs, which Git and DVC ignore, is removed the next time that the
 stage runs; until then it stays where DVC restores the output from its cache instead. DVC writes `dvc.lock` in place:

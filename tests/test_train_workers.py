@@ -317,7 +317,7 @@ def test_a_workers_mistake_is_the_stages_one_line(alone: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a training run, killed and resumed", commands=120, gib=2.5)  # shared memory counts in each
+@pytest.mark.fault("a training run, killed and resumed", commands=120)
 def test_20_runs_whose_every_worker_is_killed_once_and_that_go_on_as_another_number(tmp_path: Path, record_property):
     record_property("cases", 20)
     moments = random.Random(0)

@@ -45,8 +45,8 @@ def _step(fixed: Images, moving: Images, maps: Maps) -> Maps:
     slopes[1, :, :, 1:-1] = moved[:, :, 2:] - moved[:, :, :-2]
     slopes *= inside * np.float32(side / 4)
     rates = np.stack([part for slope in slopes for part in (slope, slope * y, slope * x)], axis=1)
-    rates = rates.reshape(len(fixed), 6, side * side)
-    error = ((fixed - moved) * inside).reshape(len(fixed), side * side, 1)
+    rates = rates.reshape(len(fixed), 6, -1)
+    error = ((fixed - moved) * inside).reshape(len(fixed), -1, 1)
     square = rates @ rates.transpose(0, 2, 1)
     eye = np.eye(6, dtype=np.float32)
     damping = (0.005 * np.trace(square, axis1=1, axis2=2)[:, None, None] + 1) * eye

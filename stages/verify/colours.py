@@ -18,23 +18,19 @@ AT = np.array([0, 32, 96, 160, 223, 255])  # the levels that these stand for
 BITS = 5  # of each channel, by which colours are told apart
 NEAR = 60  # levels between a colour and the path, beyond which it is none of the map's
 SHARE = 0.9  # of a picture's pixels that must be near
-GLANCE = 0.5  # of those of its small copy, whose colours are mixed; of a grey picture none is
+APART = 64  # levels between a colour's channels; on the path they lie 127 or more apart
+GLANCE = 0.5  # of the pixels of a picture's small copy, whose colours are mixed, that must be so
 
 
 def undone(image: Image.Image) -> NDArray[np.uint8] | None:
     """Return the levels, uint8 [H, W], of an image of mode RGB in the colours of `jet`; None of any other."""
-    if _read(image.reduce(8))[1] < GLANCE:  # nearly free
+    small = np.asarray(image.reduce(8))
+    if (np.ptp(small, axis=2) >= APART).mean() < GLANCE:  # nearly free, and true of all that is grey
         return None
-    levels, share = _read(image)
-    return levels if share >= SHARE else None
-
-
-def _read(image: Image.Image) -> tuple[NDArray[np.uint8], float]:
-    """Return the level that each pixel stands for, and the share of pixels that are near the path."""
     levels, near = _places()
-    red, green, blue = (np.asarray(image)[..., channel].astype(np.int32) >> (8 - BITS) for channel in range(3))
+    red, green, blue = (np.asarray(image).astype(np.int32) >> (8 - BITS)).transpose(2, 0, 1)
     which = (red << 2 * BITS) + (green << BITS) + blue
-    return levels[which], float(near[which].mean())
+    return levels[which] if near[which].mean() >= SHARE else None
 
 
 @lru_cache(maxsize=1)

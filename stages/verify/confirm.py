@@ -91,7 +91,7 @@ def _framed_agreement(fixed: Images, moving: Images, maps: NDArray[np.float32]) 
 
 
 def _correlation(one: Images, two: Images, inside: NDArray[np.bool_]) -> Floats:
-    one, two = ((each * inside).reshape(len(each), one.shape[1] * one.shape[2]) for each in (one, two))
+    one, two = ((each * inside).reshape(len(one), -1) for each in (one, two))
     lengths = (one * one).sum(axis=1) * (two * two).sum(axis=1)
     return np.round((one * two).sum(axis=1) / np.sqrt(np.maximum(lengths, 1e-6)), 4)
 

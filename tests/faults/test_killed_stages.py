@@ -22,7 +22,7 @@ from faulting import differing, listing, locked, run
 
 from stages.dialect import parse
 
-KILLS = int(os.environ.get("BRAINMRI_KILLS", "2"))  # a stage; `make faults` has 25
+KILLS = int(os.environ.get("BRAINMRI_KILLS", "3"))  # a stage; `make faults` has 25
 PIPELINE = parse((ROOT / "dvc.yaml").read_text())["stages"]
 NUMBERS = range(KILLS)
 SLOWEST_END = 5.0  # seconds in which what a killed process started must be gone
