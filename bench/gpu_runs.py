@@ -33,7 +33,7 @@ from stages.backbone import network
 from stages.files import write_csv, write_json
 from stages.shell.errors import InputError
 from stages.train import launch, workers
-from stages.train.checkpoint import Nowhere, Progress, Store, every_steps, fingerprint
+from stages.train.checkpoint import Nowhere, Progress, Store, digest, every_steps, named
 from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 from stages.dialect import parse, written
@@ -96,7 +96,7 @@ def prepared(scratch: Path, args: argparse.Namespace) -> Path:
     values = recipe(args)
     source = Path(args.source)
     inputs = [source] if source.is_file() else []
-    made_of = fingerprint([values, str(source.resolve()), listing(source)], inputs, CODE, hardware(args.device))
+    made_of = digest(named([values, str(source.resolve()), listing(source)], inputs, CODE, hardware(args.device)))
     folder = scratch / made_of[:16] / "base"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(written(values))
@@ -210,7 +210,7 @@ def causes(folder: Path) -> str:
     chosen = params.load(Params, folder / "params.yaml")
     names = ["data/prepared/train.npy", "data/prepared/val.npy", "data/prepared/index.csv", "models/init.safetensors"]
     inputs = [folder / name for name in names]
-    return fingerprint(chosen.model_dump(mode="json"), inputs, CODE, hardware(chosen.device))
+    return digest(named(chosen.model_dump(mode="json"), inputs, CODE, hardware(chosen.device)))
 
 
 def starts(folder: Path) -> dict[str, Any]:

@@ -69,7 +69,7 @@ try:
     from stages.files import read_figures, sha256_file, write_json
     from stages.shell import provenance
     from stages.shell.errors import InputError
-    from stages.train.checkpoint import fingerprint
+    from stages.train.checkpoint import digest, named
 except ModuleNotFoundError as error:
     sys.exit(f"gpu_study: {error}; install what requirements.lock names, or carry it (docs/gpu.md)")
 
@@ -134,7 +134,8 @@ def so_far(args: argparse.Namespace) -> dict[str, Any]:
     settings = {key: str(value) for key, value in vars(args).items() if key not in (*PLACES, "until")}
     settings |= {"images": "phantom" if args.source == "phantom" else "real", "hardware": hardware(args.device)}
     shown = {key: value for key, value in recipe(args).items() if key not in ("root", "report")}
-    settings["recipe"] = fingerprint(shown, [], [], args.device)[:16]  # of all keys, also those that --set leaves alone
+    # of all keys, also those that --set leaves alone
+    settings["recipe"] = digest(named(shown, [], [], args.device))[:16]
     settings["checkpoints"] = (
         f"of a training at the end of an epoch, {SAVE_EVERY:g} s or more after the last; "
         f"in determinism every {args.checkpoint_steps} steps and after each epoch until the kill"
@@ -163,7 +164,7 @@ def measure(parts: list[str], scratch: Path, args: argparse.Namespace, result: d
 def environment(args: argparse.Namespace) -> dict[str, Any]:
     if args.device == "cuda":
         torch.cuda.init()
-    found = provenance.environment() | {"code": fingerprint(None, [], CODE, "")[:16]}
+    found = provenance.environment() | {"code": digest(named(None, [], CODE, ""))[:16]}
     return json.loads(json.dumps(found))  # as it reads from the file, to be compared with that
 
 

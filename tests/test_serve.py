@@ -314,8 +314,23 @@ def sleep(*_: object) -> None:
     time.sleep(60)
 
 
+def end_while_answering(*_: object) -> bytes:
+    def end_in_its_write() -> None:
+        while Path(f"/proc/self/task/{os.getpid()}/syscall").read_text().split()[0] not in ("1", "64"):  # x86, ARM
+            time.sleep(0.001)
+        os._exit(11)
+
+    threading.Thread(target=end_in_its_write).start()
+    return bytes(500_000_000)
+
+
 @pytest.mark.parametrize(
-    ("work", "seconds", "line"), [(crash, 60, "its decoder crashed on it"), (sleep, 2, "not decoded within 2 s")]
+    ("work", "seconds", "line"),
+    [
+        (crash, 60, "its decoder crashed on it"),
+        (end_while_answering, 60, "its decoder crashed on it"),
+        (sleep, 2, "not decoded within 2 s"),
+    ],
 )
 def test_a_decoder_that_crashes_or_stands_still_is_one_line_and_replaced(monkeypatch, tmp_path, work, seconds, line):
     monkeypatch.setenv("BRAINMRI_WORKERS", "1")

@@ -22,7 +22,7 @@ from stages.backbone import network
 from stages.shell.errors import InputError
 from stages.shell.locks import only_one
 from stages.train import __main__ as stage
-from stages.train import data, order, schedule, start
+from stages.train import data, order, schedule
 from stages.train.augment import affine, augment, resample
 from stages.train.checkpoint import Nowhere
 from stages.train.loop import _class_weights, score
@@ -434,7 +434,9 @@ def test_more_sizes_than_torch_compiles_are_refused(study: Path, monkeypatch, tm
     assert "size_schedule has 8 sizes: with compile = true at most 7" in refusal(tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("path", start.inputs())
+@pytest.mark.parametrize(
+    "path", [*(f"data/prepared/{name}" for name in ("train.npy", "val.npy", "index.csv")), "models/init.safetensors"]
+)
 def test_a_missing_input_is_one_line(study: Path, monkeypatch, tmp_path: Path, path: str):
     shutil.copytree(study, tmp_path / "study")
     (tmp_path / "study" / path).unlink()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 from commands.predict.inputs import File, Picture, Unreadable, read
 from commands.serve.series import NOWHERE, Place, place
 from stages import runtime
 from stages.prepare.schema import Prepare
+from stages.shell.watch import end_with
 from stages.verify.picture import TAKEN, Axis
 
 SECONDS = 120  # for one file
@@ -36,20 +37,54 @@ def read_upload(file: File, size: int, prepare: Prepare, axis: Axis) -> Read:
     return Read(found, place(file.path.read_bytes(), file.name, found[0].sha256, len(found)))
 
 
+class Ended(Exception):
+    """A process ended before it had answered."""
+
+
 class Reader:
-    """One process."""
+    """One process and a pipe to it.
+
+    No pool of `concurrent.futures`: where its process is killed while it writes an answer, it waits for the rest for
+    ever, and so does the end of the server.
+    """
 
     def __init__(self) -> None:
         """Start it."""
-        self.files, self.pool = 0, runtime.Processes(1)
-        self.process = self.pool.submit(os.getpid)
+        context = multiprocessing.get_context("forkserver")
+        self.files = 0
+        self.line, theirs = context.Pipe()
+        self.process = context.Process(target=_read_on, args=(theirs, os.getpid()), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def work(self, *asked: Any) -> Read:
+        """Return what `read_upload` does of this; Ended where the process ends meanwhile."""
+        try:
+            self.line.send((read_upload, *asked))
+            found: Read | Exception = self.line.recv()
+        except (EOFError, OSError):
+            raise Ended from None
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def kill(self) -> None:
         """End it, whatever it is doing."""
-        if self.process.done() and not self.process.exception():
-            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-                os.kill(self.process.result(), signal.SIGKILL)
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.process.kill()
+
+
+def _read_on(line: Connection, owner: int) -> None:
+    """Do what comes over a pipe until it is closed; in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this
+    end_with(owner)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            work, *asked = line.recv()
+            try:
+                found = work(*asked)
+            except Exception as error:
+                found = error
+            line.send(found)
 
 
 class Readers:
@@ -57,6 +92,7 @@ class Readers:
 
     def __init__(self, size: int, prepare: Prepare, axis: Axis = TAKEN) -> None:
         """Start them, for pictures of `size` pixels a side."""
+        runtime.Processes(1).shutdown()  # says in one line where their sockets cannot lie
         self.asked = size, prepare, axis
         self.free: asyncio.Queue[Reader] = asyncio.Queue()
         for _ in range(runtime.workers()):
@@ -68,18 +104,15 @@ class Readers:
         done = False
         try:
             async with asyncio.timeout(SECONDS):
-                found = await self._work(reader.pool, file)
+                found = await asyncio.to_thread(reader.work, file, *self.asked)
             done = True
             return found
         except TimeoutError:
             return _unreadable(file, f"not decoded within {SECONDS} s")
-        except BrokenProcessPool:
+        except Ended:
             return _unreadable(file, "its decoder crashed on it")
         finally:
             self.free.put_nowait(self._next(reader, done))
-
-    async def _work(self, pool: ProcessPoolExecutor, file: File) -> Read:
-        return await asyncio.get_running_loop().run_in_executor(pool, read_upload, file, *self.asked)
 
     def _next(self, reader: Reader, done: bool) -> Reader:
         """Return who reads next: the same process while it is well and young."""
