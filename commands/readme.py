@@ -19,6 +19,7 @@ STUDIES = {
     "studies/nickparvar-patients": "Brain Tumor MRI Dataset, by patient",
     "studies/nickparvar": "Brain Tumor MRI Dataset, trained as published",
     "studies/nickparvar-leakfree": "the same, trained without the copies of test images",
+    "studies/nickparvar-gpu": "by patient, from ImageNet's weights, 224 px, on a GPU",
     ".": "phantoms (the default study)",
 }
 WAYS = {  # of bench/train_throughput.py; each after the first is followed by the first's ratio to it
