@@ -32,6 +32,7 @@ SMALL = {
     "fetch.phantom.copies": dict.fromkeys(("byte", "recoded", "contrast", "mirrored"), 0),
     "fetch.patients": {"pattern": r"(?P<patient>[0-9a-f]+)_.*"},
     "fetch.tree_digest": None,
+    "report.boxes": None,
 }
 
 
