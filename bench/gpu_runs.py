@@ -1,4 +1,4 @@
-"""Studies without DVC, for gpu_study: a folder, its stages in processes of their own, a training that can be cut.
+"""Studies without DVC: a folder, its stages in processes of their own, a training that can be cut.
 
 `python bench/gpu_runs.py FOLDER` trains in a study's folder.
 """
@@ -290,12 +290,12 @@ def train(chosen: Params, team: workers.Alone) -> None:
 
 
 def main() -> None:
-    """Train, by this process, or as one of the workers that it starts."""
+    """Train, by this process, or as one of the workers that it starts; end with who started it."""
+    end_with_parent()
     chosen = params.load(Params)
     runtime.exact(chosen.threads, chosen.precision)
     shards = chosen.train.shards
     if launch.is_worker():
-        end_with_parent()
         train(chosen, workers.joined(chosen.device, shards))
     elif (count := launch.workers(shards, chosen.threads, chosen.device)) > 1:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "bench"), variables()["PYTHONPATH"]])
