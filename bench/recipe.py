@@ -2,7 +2,8 @@
 
     python bench/recipe.py --source FOLDER [--only NAME ...] [--seeds 0 1] [--together 2] [--minutes M] [--scratch DIR]
 
-FOLDER has Training/<class>/* of the real set; Testing is not read. For each seed these images are divided by patient,
+FOLDER has Training/<class>/* of the real set; Testing is not read. (A cross-validation of all images is another
+matter: in it the images that choose here test too.) For each seed these images are divided by patient,
 one picture of each group of copies (docs/patients.md): a fifth is scored, by the stages themselves, and the rest
 trains. All settings of a seed have the same division, but `all pictures`, which has its own. A row is written when its
 run ends, and a run that is in the file is not made again; with --scratch a training that was cut goes on at the next
