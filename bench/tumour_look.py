@@ -2,7 +2,8 @@
 
 On test images whose tumour's box is known (of a cross-validation, by the network that never saw them): how often the
 hottest point of the report's heat map lies in the box, and how much of the heat does; against a random point of the
-head, and against networks of random weights that are asked the same. Intervals draw patients where those are known.
+head, and against networks of random weights that are asked the same (over their maps that have heat at all: of
+random weights many a class has none). Intervals draw patients where those are known.
 
 STUDY is a study's folder that was run; TABLE a CSV of boxes (stages/report/boxes.py), which of phantoms the generator
 knows. Writes bench/results/tumour_look-<study>.json: figures alone.
@@ -94,6 +95,7 @@ def looked(study: Path, part: str, rows: pd.DataFrame, chosen: Params, known: di
         found[f"hottest_{name}"] = [
             box is not None and boxes.hottest_in(heat, box) for heat, box in zip(maps, squares, strict=True)
         ]
+        found[f"empty_{name}"] = [not heat.any() for heat in maps]
         found[f"heat_{name}"] = [_share(heat, box) for heat, box in zip(maps, squares, strict=True)]
     return found[[box is not None for box in squares]]
 
@@ -114,14 +116,23 @@ def summed(found: pd.DataFrame, classes: list[str]) -> dict[str, Any]:
             **ends.get(name, {}),
             "heat_in_box": part["heat_network"].mean(),
             "chance": part["chance"].mean(),
-            "untrained_hottest_in_box": part[[f"hottest_{each}" for each in untrained]].to_numpy(float).mean(),
-            "untrained_heat_in_box": part[[f"heat_{each}" for each in untrained]].to_numpy().mean(),
+            "empty": part["empty_network"].mean(),
+            "untrained_hottest_in_box": _pointing(part, "hottest", untrained),
+            "untrained_heat_in_box": _pointing(part, "heat", untrained),
+            "untrained_empty": part[[f"empty_{each}" for each in untrained]].to_numpy(float).mean(),
             "right": (part["label"] == part["predicted"]).mean(),
         }
     return {
-        name: {key: round(float(value), 4) if key != "images" else value for key, value in row.items()}
+        name: {key: value if value is None or key == "images" else round(float(value), 4) for key, value in row.items()}
         for name, row in rows.items()
     }
+
+
+def _pointing(part: pd.DataFrame, what: str, networks: list[str]) -> float | None:
+    """Return the mean over the maps of these networks that have heat at all; None where none has."""
+    values = [part.loc[~part[f"empty_{each}"], f"{what}_{each}"].to_numpy(float) for each in networks]
+    together = np.concatenate(values)
+    return float(together.mean()) if len(together) else None
 
 
 def _ends(found: pd.DataFrame, classes: list[str]) -> dict[str, dict[str, float]]:
@@ -166,8 +177,9 @@ def main() -> None:
     name = args.name or args.study.resolve().name
     write_json(args.out or ROOT / f"bench/results/tumour_look-{name}.json", result)
     for name, row in result["classes"].items():
-        figures = [row[key] for key in ("hottest_in_box", "heat_in_box", "chance", "untrained_hottest_in_box")]
-        print(f"| {name} | {row['images']:,} | " + " | ".join(f"{value:.1%}" for value in figures) + " |")
+        keys = ("hottest_in_box", "heat_in_box", "chance", "untrained_hottest_in_box", "untrained_empty")
+        figures = ["none" if row[key] is None else f"{row[key]:.1%}" for key in keys]
+        print(f"| {name} | {row['images']:,} | {' | '.join(figures)} |")
 
 
 if __name__ == "__main__":

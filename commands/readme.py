@@ -11,7 +11,7 @@ from commands import behind
 from commands.reading import read_json
 from stages.evaluate.absent import absent, counted, without
 from stages.evaluate.by_patient import TRAINED_ON
-from stages.evaluate.titles import BASELINES, stand_ins
+from stages.evaluate.titles import BASELINES, sources, stand_ins
 from stages.files import atomic_write, read_figures
 from stages.shell.errors import InputError
 
@@ -100,14 +100,16 @@ def by_patient(root: Path) -> list[str]:
         _row("study", "test images, and interval by patient", "patients, all slices together", "without some classes"),
         "|---|---|---|---|",
     ]
-    for folder, metrics in sorted(found.items(), key=lambda item: item[1]["known_patients"]["n"] > 0):
+    ordered = sorted(found.items(), key=lambda item: item[1]["known_patients"]["n"] > 0)
+    for folder, metrics in ordered:
         classes = _classes(metrics)
         ends = metrics["all"]["by_patient"]
         whole = _accuracy(metrics["all"] | {key: ends.get(key) for key in ("accuracy_low", "accuracy_high")}, classes)
         cells = [whole, _accuracy(metrics["patients"], classes), _others(metrics, classes)]
         lines.append(_row(f"[{STUDIES[folder]}]({folder})", *cells))
-    lines += ["", *(_meaning(STUDIES[folder], metrics) for folder, metrics in found.items()), ""]
-    return lines
+    for folder, metrics in ordered:
+        lines += ["", _meaning(STUDIES[folder], metrics)]
+    return [*lines, ""]
 
 
 def _others(metrics: dict[str, Any], classes: list[str]) -> str:
@@ -122,7 +124,7 @@ def _meaning(title: str, metrics: dict[str, Any]) -> str:
     known, new, unknown = (metrics[name]["n"] for name in TRAINED_ON)
     return (
         f"{title}: {new:,} test images are of patients without training images, {known:,} of patients with, and of "
-        f"{unknown:,} nobody knows. Intervals draw whole patients. {stand_ins(metrics['patients'])}"
+        f"{unknown:,} nobody knows. Intervals draw whole patients. {stand_ins(metrics['patients'])}{sources(metrics)}"
     )
 
 

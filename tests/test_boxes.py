@@ -90,14 +90,30 @@ def test_the_hottest_point_is_the_middle_of_all_that_are_as_hot():
     assert not boxes.hottest_in(heat * 0, Box(0, 0, 8, 8))
 
 
+WHOLLY = Box(1, 2, 3, 4)
+
+
+def test_a_box_of_no_image_is_one_line():
+    assert boxes.of_images({"a/1.jpg": WHOLLY}, ["a/1.jpg", "a/2.jpg"]) == {"a/1.jpg": WHOLLY}
+    with pytest.raises(
+        InputError, match=r"has 1 paths that are no image, 'b' the first; expected <split>.* 'a/1.jpg'$"
+    ):
+        boxes.of_images({"a/1.jpg": WHOLLY, "b": WHOLLY}, ["a/1.jpg", "a/2.jpg"])
+
+
 def test_twelve_pictures_are_chosen_classes_in_turn_whatever_the_order():
     table = pd.DataFrame([(f"{name}/{n}", name) for name in "abc" for n in range(20)], columns=["path", "label"])
-    shown = boxes.chosen(table, table["path"].tolist(), list("abc"))
+    paths = table["path"].tolist()
+    shown, found = boxes.chosen(table, paths, list("abc"), lambda _: WHOLLY)
     assert shown["label"].value_counts().to_dict() == {"a": 4, "b": 4, "c": 4}
-    again = boxes.chosen(table.sample(frac=1, random_state=0), table["path"].tolist(), list("abc"))
+    assert found == dict.fromkeys(shown["path"], WHOLLY)
+    again, _ = boxes.chosen(table.sample(frac=1, random_state=0), paths, list("abc"), lambda _: WHOLLY)
     assert again["path"].tolist() == shown["path"].tolist()
-    assert boxes.chosen(table, ["a/3", "c/1"], list("abc"))["path"].tolist() == ["a/3", "c/1"]
-    assert boxes.chosen(table, [], list("abc")).empty
+    assert boxes.chosen(table, ["a/3", "c/1"], list("abc"), lambda _: WHOLLY)[0]["path"].tolist() == ["a/3", "c/1"]
+    assert boxes.chosen(table, [], list("abc"), lambda _: WHOLLY)[0].empty
+    cut_away = set(shown["path"][:3])
+    others, _ = boxes.chosen(table, paths, list("abc"), lambda path: None if path in cut_away else WHOLLY)
+    assert len(others) == 12 and not cut_away & set(others["path"]), "others are shown in their place"
 
 
 def test_a_frame_is_drawn_at_the_box_and_nowhere_else():
@@ -126,6 +142,7 @@ def test_a_table_of_boxes_is_read():
         (b"path,left,top,right,bottom\na,nan,0,1,1\n", "line 2: expected"),
         (b"path,left,top,right,bottom\na,0,0,1\n", "no table of boxes"),
         (b"path,left,top,right,bottom\na,x,0,1,1\n", "no table of boxes"),
+        (b"path,left,top,right,bottom\na,0,0,1,1\nb,0,0,1,1\na,0,0,1,1\n", "line 4: 'a' stands there twice"),
         (b"\xff\xfe", "no table of boxes"),
     ],
 )
@@ -197,6 +214,9 @@ def test_the_bench_measures_what_the_generator_knows_by_class_and_by_each_fold_s
     assert classes["all"]["images"] == sum(classes[name]["images"] for name in classes if name != "all") > 18
     for row in classes.values():
         assert 0.01 < row["chance"] < 0.6 and 0 <= row["heat_in_box"] <= 1
+        assert 0 <= row["untrained_empty"] <= 1 and (row["untrained_heat_in_box"] is None) == (
+            row["untrained_empty"] == 1
+        )
     folds = tmp_path / "study"
     for fold in ("0", "1"):
         shutil.copytree(study / "data/prepared", folds / "data/prepared/folds" / fold, copy_function=os.link)

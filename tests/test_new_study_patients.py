@@ -72,6 +72,23 @@ def test_a_table_is_kept_in_the_study_and_pinned(capsys, monkeypatch, drawn: boo
     assert len(fetched(monkeypatch)) == len(files) + 1
 
 
+def test_other_columns_of_a_table_which_may_name_people_stay_where_they_are():
+    own(FLAT)
+    lines = [f"Jane Doe,{path},p{n // 4}, 1970-01-01" for n, path in enumerate(FLAT)]
+    Path("../who.csv").write_text("\n".join(["name,path,patient,born", *lines]) + "\n")
+    call("mine", "../own", "--patients", "../who.csv", "--patients-two-classes")
+    kept = Path("studies/mine/patients.csv").read_text()
+    assert kept.startswith("path,patient\n") and "Jane" not in kept and "1970" not in kept
+
+
+def test_with_folds_nothing_advises_what_is_chosen_already(capsys):
+    rows = [f"{path},{path.split('/')[-1].split('_')[0]}" for path in GIVEN]
+    call("mine", own(GIVEN, rows), "--patients", "../who.csv", "--folds", "2")
+    assert "split.protocol is by_patient: no patient both trains and tests." in capsys.readouterr().out
+    call("other", "../own", "--folds", "2")
+    assert "Nobody's patient is known: groups of copies stand in" in capsys.readouterr().out
+
+
 def test_what_is_allowed_is_an_option(monkeypatch):
     rows = [f"{path},x" for path in list(FLAT)[:-1]]
     assert "tells no patient for 1 of 40 files" in refusal("mine", own(FLAT, rows), "--patients", "../who.csv")

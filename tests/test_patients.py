@@ -101,6 +101,11 @@ def test_a_table_that_is_not_there_or_not_as_pinned_or_not_utf_8_is_one_line(tmp
         by_table(tmp_path, b"path,patient\n\xff\xfe,x\n")
 
 
+def test_one_name_typed_in_two_ways_is_one_patient():
+    table = "path,patient\na,Jos\u00e9\nb,Jose\u0301\n".encode()
+    assert {patient for _, patient in patients.rows(table, "who.csv")} == {"Jos\u00e9"}
+
+
 def test_a_pattern_that_matches_nothing_or_never_ends_is_one_line(monkeypatch):
     with pytest.raises(InputError, match=r"pattern matches no file's whole name, such as 'a1_Te.png'"):
         patients.assign(PATHS, PatientsParams(pattern="(?P<patient>x)"))

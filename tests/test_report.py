@@ -113,7 +113,7 @@ UNEVEN |= {"baselines": {key: {"all": BOTH, "clean": WITHOUT, "leaked": {}} for 
 
 
 def test_a_group_without_a_class_says_so_beside_its_number_on_the_page():
-    for html in (scores(UNEVEN, CLASSES, None)[1], sections.worth(UNEVEN, CLASSES)):
+    for html in (scores(UNEVEN, CLASSES, None)[1], sections.worth(UNEVEN, CLASSES, "published")):
         assert "without a copy in training (n = 1,300, no notumor among them)" in html and html.count("among them") == 1
 
 
@@ -181,7 +181,7 @@ def test_the_page_shows_scores_by_patient_and_without_the_classes_set_apart_wher
 
 def test_the_card_says_what_is_known_of_patients():
     chosen = load(report.Params, ROOT / "params.yaml").model_copy(update={"classes": CLASSES})
-    manifest = pd.DataFrame({"status": ["ok"], "split": ["Testing"]})
+    manifest = pd.DataFrame({"status": ["ok", "ok"], "split": ["Testing", "Testing"], "group": [7, 7]})
     digests = dict.fromkeys(("trained weights", "all images (tree digest)"), "0" * 64)
     before = card.card(UNEVEN, manifest, chosen, digests)
     assert "Clean of copies is not clean of patients" in before and "by patient" not in before
@@ -202,7 +202,7 @@ def test_the_card_says_what_is_known_of_patients():
         ({"protocol": "by_patient", "parts": 5}, "no patient in two of them: one network, tested on one part and"),
         (
             {"protocol": "by_patient", "parts": 5, "unique": True, "folds": {"0": "/folds/0", "1": "/folds/1"}},
-            "1 images, divided into 5 parts, no patient in two of them, one picture of each group of copies: 2 "
+            "2 images (1 pictures: one of each group of copies), divided into 5 parts, no patient in two of them: 2 "
             "networks, each tested on one part and trained on the others (10% of those validate), 14 epochs",
         ),
     ],
@@ -210,7 +210,7 @@ def test_the_card_says_what_is_known_of_patients():
 def test_the_card_says_which_images_trained(split: dict, said: str):
     chosen = load(report.Params, ROOT / "params.yaml").model_copy(update={"classes": CLASSES})
     chosen = chosen.model_copy(update={"split": chosen.split.model_copy(update=split)})
-    manifest = pd.DataFrame({"status": ["ok"], "split": ["Testing"]})
+    manifest = pd.DataFrame({"status": ["ok", "ok"], "split": ["Testing", "Testing"], "group": [7, 7]})
     digests = dict.fromkeys(("trained weights", "all images (tree digest)"), "0" * 64)
     assert said in card.card(UNEVEN, manifest, chosen, digests)
 
@@ -245,7 +245,7 @@ def test_the_code_in_the_card_loads_the_weights_without_ours_and_gives_the_evalu
 
 def test_a_group_without_a_class_says_so_beside_its_number_in_the_card_for_people_and_machines():
     chosen = load(report.Params, ROOT / "params.yaml").model_copy(update={"classes": CLASSES})
-    manifest = pd.DataFrame({"status": ["ok"], "split": ["Testing"]})
+    manifest = pd.DataFrame({"status": ["ok", "ok"], "split": ["Testing", "Testing"], "group": [7, 7]})
     digests = dict.fromkeys(("trained weights", "all images (tree digest)"), "0" * 64)
     _, head, body = card.card(UNEVEN, manifest, chosen, digests).split("---\n", 2)
     assert "test images without a copy in training (n = 1,300, no notumor among them)" in body
@@ -307,7 +307,7 @@ def test_the_page_shows_where_the_network_looked(tiny_study: Path):
 
 def whose_images(*rows: tuple[str, str, str, int]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["split", "label", "patient", "twin_in_training"])
-    return table.assign(status="ok")
+    return table.assign(status="ok", path=[f"{row[0]}/{row[1]}/{n}.png" for n, row in enumerate(rows)])
 
 
 def test_the_page_says_what_the_given_test_set_has_of_patients():
@@ -330,3 +330,37 @@ def test_the_page_says_what_the_given_test_set_has_of_patients():
     ]
     assert "divided anew" in whose(manifest, CLASSES, "by_patient")[0] and "divided anew" not in html
     assert whose(manifest.assign(patient=""), CLASSES, "published") == []
+    volume = manifest.assign(path=["Training/glioma/v.nii#1", *manifest["path"][1:]])
+    volume.loc[0, "patient"] = "Training/glioma/v.nii"
+    assert "1 of the patients are volumes whose patient nobody told" in whose(volume, CLASSES, "published")[0]
+    assert "volumes" not in html
+
+
+def test_a_patient_of_whom_validation_was_given_is_not_new():
+    manifest = whose_images(
+        ("Training", "glioma", "x", 0), ("Validation", "glioma", "y", 0), ("Testing", "glioma", "y", 0)
+    )
+    (html,) = whose(manifest, CLASSES, "published")
+    assert "1 are of patients with training images and 0 are known to be of new ones" in html
+
+
+@pytest.mark.parametrize("protocol", ["leak_free", "by_patient"])
+def test_what_never_trained_is_not_said_to_be_found_nowhere(protocol: str):
+    assert "No test image has a copy in training: " in sections.copied(UNEVEN | {"leaked": {"n": 0}}, protocol)
+
+
+def test_what_is_of_the_split_that_was_undone_says_so():
+    manifest = whose_images(("Training", "glioma", "", 0), ("Testing", "glioma", "", 0))
+    crossing = pd.DataFrame(columns=["path", "twin", "kind", "similarity"])
+    for protocol, said in (("published", 0), ("by_patient", 1)):
+        html = sections.data(manifest, CLASSES, protocol, {}) + sections.pairs(crossing, 3, lambda _: None, protocol)
+        assert html.count("scores here are of another split") == 2 * said
+    seen = {"patients": {}, "known_patients": {"n": 0}, "new_patients": {"n": 3}, "unknown_patients": {"n": 2}}
+    assert sections.seen_before(seen).endswith("and of 2 nobody knows.")
+
+
+def test_the_page_says_what_was_left_out_and_what_is_burnt_in():
+    manifest = whose_images(("Training", "glioma", "", 0))
+    html = sections.data(manifest, CLASSES, "published", {"localisers": 3, "burnt in": 2})
+    assert "Left out by fetch.scans: 3 localisers." in html and "2 DICOM files say that text is burnt" in html
+    assert "Left out" not in sections.data(manifest, CLASSES, "published", {})

@@ -13,7 +13,7 @@ from pydicom.datadict import DicomDictionary
 from scans import dicom
 
 from stages.fetch.schema import ScanParams
-from stages.fetch.series import Intake, read
+from stages.fetch.series import Intake, read, said
 from stages.verify import picture
 from stages.verify.decode import DecodeError
 
@@ -78,7 +78,9 @@ def test_a_name_in_any_element_of_the_image_is_in_no_reason_and_on_no_console(ca
         picture.dicom.stack(data, 1)
         intake = Intake(ScanParams())
         taken = intake("a/1", "1", [data])
-        reasons[keyword] += " ".join([*intake.said(), *intake.patients().values(), read(data, ScanParams()).reason])
+        reasons[keyword] += " ".join(
+            [*said(intake.counts()), *intake.patients().values(), read(data, ScanParams()).reason]
+        )
         assert taken is None or b"".join(taken) == data
     assert len(reasons) > 60 and sum(map(bool, reasons.values())) > 8
     assert [keyword for keyword, said in reasons.items() if "ZZ" in said or "ANNA" in said] == []

@@ -402,7 +402,7 @@ def test_faults_at_the_start_are_one_line_and_load_nothing(tmp_path, capsys, mon
         assert said in error and error.count("\n") == 1
     monkeypatch.setattr("commands.serve.find_spec", lambda name: None)
     assert main(["serve"]) == 1
-    assert "pip install 'brainmri[serve]'" in capsys.readouterr().err
+    assert "aiohttp is not installed: run `make env`" in capsys.readouterr().err
 
 
 def test_the_page_names_nothing_from_elsewhere_and_says_what_it_is_not():

@@ -15,7 +15,7 @@ from commands.new_study import keep, patients
 from commands.new_study.look import Found, leading_out, look
 from commands.new_study.parameters import filled_in
 from stages import params
-from stages.fetch import source, tree
+from stages.fetch import series, source, tree
 from stages.files import atomic_folder
 from stages.report.schema import Params
 from stages.shell.errors import InputError
@@ -82,11 +82,12 @@ def run(args: argparse.Namespace) -> int:
     if args.commit:
         keep.commit(study)
     print(counts_table(found))
-    print("\n".join(patients.summary(found, known)), end="\n" if known else "")
-    for told in found.intake.said() if found.intake else []:
+    for line in patients.summary(found, known, args.folds):
+        print(line)
+    for told in series.said(found.intake.counts()) if found.intake else []:
         print(told[:1].upper() + told[1:] + ".")
-    if said is None and not found.intake and (line := patients.warning(found.hashes)):
-        print(f"warning: {line}", file=sys.stderr)
+    if said is None and not found.intake and (warning := patients.warning(found.hashes)):
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"\n{where(local)}studies/{args.name} is made. Look at its params.yaml, then:")
     print(f"  {then(study, git, args.commit)}")
     return 0

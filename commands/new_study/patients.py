@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -23,7 +25,7 @@ GAPS = 4  # numbers that a file of a series may take up: some of its slices may 
 
 @dataclass(frozen=True)
 class Told:
-    """What a person said: the parameter, and the table's bytes where it is a table."""
+    """What a person said: the parameter, and where it is a table the bytes of that which the study gets."""
 
     settings: PatientsParams
     table: bytes | None = None
@@ -35,7 +37,7 @@ def told(said: str | None, unknown: bool, two_classes: bool) -> Told | None:
     Raises
     ------
     InputError
-        For a table that cannot be read, a pattern that is none, and an option without `--patients`.
+        For a table that cannot be read or is none, a pattern that is none, and an option without `--patients`.
     """
     allowed = {name: True for name, given in (("unknown", unknown), ("two_classes", two_classes)) if given}
     if said is None:
@@ -61,8 +63,11 @@ def _table(path: Path, allowed: Mapping[str, bool]) -> Told:
             f"--patients {shown(str(path))}: {error.strerror}; expected a CSV of path and patient, a pattern on the "
             "files' names with (?P<patient>...) in it, or tag"
         ) from None
-    settings = {"table": TABLE, "sha256": patients.sha256(data), **allowed}
-    return Told(PatientsParams.model_validate(settings), data)
+    text = io.StringIO()  # of all columns the two that are needed: others may name people
+    csv.writer(text, lineterminator="\n").writerows([patients.COLUMNS, *patients.rows(data, str(path))])
+    table = text.getvalue().encode()
+    settings = {"table": TABLE, "sha256": patients.sha256(table), **allowed}
+    return Told(PatientsParams.model_validate(settings), table)
 
 
 def by_tag(said: Told | None, found: Found) -> Told | None:
@@ -95,17 +100,18 @@ def write(folder: Path, found: Found, said: Told | None) -> dict[str, str]:
     return patients.assign(found.hashes, said.settings, rows, found.split is not None, tags)
 
 
-def summary(found: Found, known: Mapping[str, str]) -> list[str]:
+def summary(found: Found, known: Mapping[str, str], folds: int | None = None) -> list[str]:
     """Return the lines about patients that a person is to see: how many, and what a given test set has of them."""
     volumes = ["A volume whose patient nobody tells is a patient of its own."] * bool(
         found.intake and len(known) < len(found.hashes)
     )
     if not known:
-        return volumes
+        copies = ["Nobody's patient is known: groups of copies stand in, and slices of one head can part."]
+        return volumes or (copies if folds else [])
     lines = [f"{len(known):,} of {len(found.hashes):,} files are of {len(set(known.values())):,} patients."]
-    if found.split:
+    if found.split or folds:
         return [*lines, *volumes, "split.protocol is by_patient: no patient both trains and tests."]
-    trained = {patient for path, patient in known.items() if path.startswith("Training/")}
+    trained = {patient for path, patient in known.items() if not path.startswith("Testing/")}
     both = sum(patient in trained for path, patient in known.items() if path.startswith("Testing/"))
     if both:
         lines.append(

@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     if find_spec("aiohttp") is None:
-        raise InputError("serve: aiohttp is not installed: run `make env` (or pip install 'brainmri[serve]')")
+        raise InputError("serve: aiohttp is not installed: run `make env`, in the clone")
     listening = _listen(args.host, args.port)
     # torch takes seconds to load: not before it is known that the page can be served
     from aiohttp import web

@@ -108,9 +108,9 @@ def _trained_on(used: pd.DataFrame, chosen: Params) -> str:
     split = chosen.split
     if split.protocol == "by_patient":
         networks = f"{len(split.folds)} networks, each" if len(split.folds) > 1 else "one network,"
-        once = ", one picture of each group of copies" if split.unique else ""
+        once = f" ({used['group'].nunique()} pictures: one of each group of copies)" if split.unique else ""
         return (
-            f"{len(used)} images, divided into {split.parts} parts, no patient in two of them{once}: {networks} tested "
+            f"{len(used)} images{once}, divided into {split.parts} parts, no patient in two of them: {networks} tested "
             f"on one part and trained on the others ({split.val_fraction:.0%} of those validate)"
         )
     counts = used["split"].value_counts()

@@ -10,7 +10,7 @@ import pandas as pd
 from stages.evaluate.absent import absent, counted, without
 from stages.evaluate.scores import GROUPS
 from stages.evaluate.titles import GROUPS as TITLES
-from stages.evaluate.titles import stand_ins
+from stages.evaluate.titles import sources, stand_ins
 
 HEAD = ["test images", "n", "accuracy", "95 % interval", "macro F1", "macro AUC"]
 
@@ -66,7 +66,7 @@ def _patients(metrics: dict[str, Any], classes: list[str]) -> list[str]:
         "",
         f"all slices of a patient together: {found['accuracy']:.2%} ({_interval(found)}, {counted(found, classes)}); "
         f"the same {found['images']:,} images one by one: {found['images_accuracy']:.2%}",
-        f"intervals by patient draw patients, not images. {stand_ins(found)}",
+        f"intervals by patient draw patients, not images. {stand_ins(found)}{sources(metrics)}",
     ]
 
 

@@ -62,6 +62,21 @@ def stand_ins(patients: dict[str, Any]) -> str:
     )
 
 
+def sources(metrics: dict[str, Any]) -> str:
+    """Return, after a space, the sentence on the classes of `evaluate.apart`; nothing where there are none.
+
+    Examples
+    --------
+    >>> sources({"all": {"sensitivity": {"a": 1, "b": 1}}, "others": {"n": 9, "sensitivity": {"a": 1}}})
+    ' Images of b come from other sources than the others: what is said of them may tell the source, not the head.'
+    >>> sources({"all": {"sensitivity": {"a": 1}}})
+    ''
+    """
+    others = metrics.get("others", {})
+    apart = [name for name in metrics["all"]["sensitivity"] if name not in others.get("sensitivity", {})]
+    return f" {set_apart(apart)}" if others.get("n") and apart else ""
+
+
 def set_apart(apart: list[str]) -> str:
     """Return the sentence on the classes of `evaluate.apart`.
 

@@ -1,6 +1,6 @@
 """`python -m stages.fetch`, in a study's folder: fills `data/raw`, whole and as pinned, or not at all.
 
-And data/patients.csv, which says whose image each file is.
+And data/patients.csv, which says whose image each file is, and data/left_out.csv: what `fetch.scans` left out.
 """
 
 from __future__ import annotations
@@ -8,18 +8,19 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from stages import params, runtime
-from stages.fetch import patients, source, tree
+from stages.fetch import patients, series, source, tree
 from stages.fetch.extract import unpack
 from stages.fetch.schema import Params
-from stages.fetch.series import Intake
 from stages.files import atomic_folder, atomic_write
 from stages.shell.errors import InputError
 from stages.shell.running import run
 
 PATIENTS = "data/patients.csv"
+LEFT_OUT = "data/left_out.csv"
 
 
 class Unpinned(InputError):
@@ -27,23 +28,28 @@ class Unpinned(InputError):
 
 
 def main() -> None:
-    """Read params.yaml, write data/raw and data/patients.csv."""
+    """Read params.yaml, write data/raw, data/patients.csv and data/left_out.csv."""
     study = params.load(Params)
     told = patients.read(study.fetch.patients)  # first: a wrong table should cost no download
-    hashes, tags = (draw(study), {}) if study.fetch.source == "phantom" else bring(study)
-    Path(PATIENTS).unlink(missing_ok=True)  # it told of the images before
+    hashes, intake = (draw(study), None) if study.fetch.source == "phantom" else bring(study)
+    for path in (PATIENTS, LEFT_OUT):
+        Path(path).unlink(missing_ok=True)  # it told of the images before
+    tags = intake.patients() if intake else {}
     known = patients.assign(hashes, study.fetch.patients, told, study.fetch.split is not None, tags)
-    write_patients(known)
+    write(PATIENTS, patients.COLUMNS, known)
+    write(LEFT_OUT, series.COLUMNS, intake.counts() if intake else {})
+    for line in series.said(intake.counts()) if intake else []:
+        print(f"fetch: {line}")
     print(f"fetch: {len(hashes):,} files in data/raw, tree digest {tree.digest(hashes)}")
     if known:
         print(f"fetch: {len(known):,} of them are of {len(set(known.values())):,} known patients")
 
 
-def write_patients(known: dict[str, str]) -> None:
-    """Write data/patients.csv: path, patient; a head alone where nothing is known."""
+def write(path: str, head: tuple[str, str], rows: Mapping[str, str | int]) -> None:
+    """Write a CSV of two columns; the head alone where nothing is known."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([patients.COLUMNS, *known.items()])
-    atomic_write(PATIENTS, text.getvalue())
+    csv.writer(text, lineterminator="\n").writerows([head, *rows.items()])
+    atomic_write(path, text.getvalue())
 
 
 def draw(study: Params) -> dict[str, str]:
@@ -60,10 +66,8 @@ def draw(study: Params) -> dict[str, str]:
     return hashes
 
 
-def bring(study: Params) -> tuple[dict[str, str], dict[str, str]]:
-    """Copy the study's archive, folder or Kaggle dataset into data/raw; return {path: sha256} and what tags say.
-
-    The latter is {path in the source: patient} of DICOM files.
+def bring(study: Params) -> tuple[dict[str, str], series.Intake | None]:
+    """Copy the study's archive, folder or Kaggle dataset into data/raw; return {path: sha256} and what looked at scans.
 
     A copy that lay in a cache and is not as expected is got again, once.
     """
@@ -78,11 +82,11 @@ def bring(study: Params) -> tuple[dict[str, str], dict[str, str]]:
     return take(source.find(study.fetch), study)
 
 
-def take(found: source.Source, study: Params) -> tuple[dict[str, str], dict[str, str]]:
+def take(found: source.Source, study: Params) -> tuple[dict[str, str], series.Intake | None]:
     """Copy data at hand into data/raw if it is what the study pins; return what `bring` does."""
     fetch = study.fetch
     told = fetch.patients is not None and not fetch.patients.tag
-    intake = Intake(fetch.scans, told) if fetch.scans else None
+    intake = series.Intake(fetch.scans, told) if fetch.scans else None
     with atomic_folder("data/raw") as folder:
         hashes = unpack(found.path, folder, study.classes, fetch.split, fetch.limits, found.name, found.links, intake)
         if study.fetch.tree_digest is None:
@@ -91,11 +95,7 @@ def take(found: source.Source, study: Params) -> tuple[dict[str, str], dict[str,
                 f"{len(hashes):,} files with tree digest {tree.digest(hashes)}; if they are right, set it to that"
             )
         check(hashes, study.fetch.tree_digest, found.name)
-    if intake is None:
-        return hashes, {}
-    for line in intake.said():
-        print(f"fetch: {line}")
-    return hashes, intake.patients()
+    return hashes, intake
 
 
 def check(hashes: dict[str, str], pinned: str, where: str) -> None:

@@ -37,12 +37,12 @@ def read(settings: PatientsParams | None, folder: Path | str = ".") -> list[tupl
         data = (Path(folder) / name).read_bytes()
     except OSError as error:
         raise InputError(f"{name} cannot be read ({error.strerror}): {KEY}.table names a file by this folder") from None
-    found = sha256(data)
-    if found != settings.sha256:
-        raise InputError(f"{name} has sha256 {found}, not that of {KEY}.sha256: if the table is right, set it to that")
-    rows = list(_rows(data, name))
-    _once((unicodedata.normalize("NFC", path) for path, _ in rows), name)
-    return rows
+    now = sha256(data)
+    if now != settings.sha256:
+        raise InputError(f"{name} has sha256 {now}, not that of {KEY}.sha256: if the table is right, set it to that")
+    found = list(rows(data, name))
+    _once((unicodedata.normalize("NFC", path) for path, _ in found), name)
+    return found
 
 
 def sha256(table: bytes) -> str:
@@ -50,7 +50,14 @@ def sha256(table: bytes) -> str:
     return hashlib.sha256(table).hexdigest()
 
 
-def _rows(data: bytes, name: str) -> Iterator[tuple[str, str]]:
+def rows(data: bytes, name: str) -> Iterator[tuple[str, str]]:
+    """Yield (path, patient) of a table, a CSV in UTF-8; its other columns are not read.
+
+    Raises
+    ------
+    InputError
+        Where it is no such table.
+    """
     try:
         lines = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         if missing := [column for column in COLUMNS if column not in (lines.fieldnames or [])]:
@@ -70,6 +77,7 @@ def _rows(data: bytes, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _checked(patient: str, where: str) -> str:
+    patient = unicodedata.normalize("NFC", patient)  # one name that was typed in two ways is one patient
     if len(patient) > LONGEST or any(unicodedata.category(letter).startswith("C") for letter in patient):
         raise InputError(
             f"{where}: {shown(patient)} cannot name a patient: at most {LONGEST} letters, no control characters"

@@ -30,6 +30,8 @@ NO_PICTURES = ("1.2.840.10008.1.3.10", *(f"{STORAGE}{part}." for part in ("11", 
 LOCALISERS = re.compile(r"\b(3-?plane )?(locali[sz]er|loc|scout|survey)\b", re.IGNORECASE)
 HEAD = 1 << 16  # bytes of a file that make the key
 DIGITS = 16  # of the number that stands for a person
+COLUMNS = ("reason", "files")  # of data/left_out.csv
+BURNT = "burnt in"  # in the place of a reason: such files are taken
 
 
 class Header(NamedTuple):
@@ -83,18 +85,28 @@ class Intake:
         """Return {path: whose it is} of the files that a test set which is made must not divide."""
         return {} if self._told else self.patients()
 
-    def said(self) -> list[str]:
-        """Return the lines that a person is to see: what was left out, and what is burnt in."""
-        lines = []
-        if self.left_out:
-            counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
-            lines.append(f"left out by fetch.scans: {counts}")
-        if self.burnt:
-            lines.append(
-                f"{self.burnt:,} DICOM files say that text is burnt into their pixels (BurnedInAnnotation YES): it "
-                "cannot be taken out, and may name a person"
-            )
-        return lines
+    def counts(self) -> dict[str, int]:
+        """Return {why they were left out: files}, and under BURNT those whose pixels have text in them."""
+        return dict(sorted(self.left_out.items())) | ({BURNT: self.burnt} if self.burnt else {})
+
+
+def said(counts: Mapping[str, int]) -> list[str]:
+    """Return the lines that a person is to see, of `Intake.counts`: what was left out, and what is burnt in.
+
+    Examples
+    --------
+    >>> said({"localisers": 3, "secondary captures": 1200})
+    ['left out by fetch.scans: 3 localisers, 1,200 secondary captures']
+    """
+    lines = []
+    if left_out := [f"{count:,} {reason}" for reason, count in counts.items() if reason != BURNT]:
+        lines.append(f"left out by fetch.scans: {', '.join(left_out)}")
+    if burnt := counts.get(BURNT):
+        lines.append(
+            f"{burnt:,} DICOM files say that text is burnt into their pixels (BurnedInAnnotation YES): it "
+            "cannot be taken out, and may name a person"
+        )
+    return lines
 
 
 def read(data: bytes, rule: ScanParams) -> Header:

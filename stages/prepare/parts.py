@@ -65,8 +65,8 @@ def least_altered(images: pd.DataFrame) -> set[str]:
     """Return the path of one picture of each group of copies.
 
     It is that with most pixels; of equals one in a format that changes no grey level; of equals that with the smallest
-    SHA-256. But where copies stand in several classes, it is of that which most pictures of their head are in, of
-    equals most files.
+    SHA-256, and of equals the first class and path. But where copies stand in several classes, it is of that which
+    most pictures of their head are in, of equals most files.
     """
     of_class = images.groupby(["head", "label"])
     order = images.assign(
@@ -75,8 +75,9 @@ def least_altered(images: pd.DataFrame) -> set[str]:
         pixels=images["width"] * images["height"],
         lossy=images["format"].isin(LOSSY),
     )
-    rising = {"pictures": False, "files": False, "pixels": False, "lossy": True, "sha256": True, "path": True}
-    return set(order.sort_values([*rising], ascending=[*rising.values()]).drop_duplicates("group")["path"])
+    rising = {"pictures": False, "files": False, "pixels": False, "lossy": True, "sha256": True, "label": True}
+    order = order.sort_values([*rising, "path"], ascending=[*rising.values(), True])
+    return set(order.drop_duplicates("group")["path"])
 
 
 def weighed(used: pd.DataFrame) -> pd.DataFrame:

@@ -41,33 +41,38 @@ def main() -> None:
     predictions = pd.read_csv("data/predictions.csv", keep_default_na=False, dtype={"label": str, "predicted": str})
     metrics = read_figures("metrics/scores.csv")
     crossing = found[(found["split"] != found["twin_split"]) & (found["kind"] != "neighbour")]
-    report = chosen.report
+    left_out = pd.read_csv("data/left_out.csv")
+    report, protocol = chosen.report, chosen.split.protocol
     digests = {"all images (tree digest)": digest(files(manifest)), **page_digests(chosen.split.folds)}
     wrong, right = mistakes.clean_errors(predictions), mistakes.clean_right(predictions, EXAMPLES)
     shown = wrong[: report.errors]
     runtime.exact(chosen.threads, "fp32")
-    known = boxes.read(report.boxes)
-    boxed = boxes.chosen(predictions, list(known), chosen.classes)
+    known = boxes.of_images(boxes.read(report.boxes), manifest["path"])
+    boxed, in_square = boxes.chosen(
+        predictions,
+        known,
+        chosen.classes,
+        lambda path: boxes.in_square(known[path], read(path), chosen.image_size, chosen.prepare),
+    )
     looked = look(pd.concat([shown, right, boxed]).drop_duplicates("path"), chosen.classes, chosen.split.folds)
-    in_square = {
-        path: boxes.in_square(known[path], read(path), chosen.image_size, chosen.prepare) for path in boxed["path"]
-    }
     plots = [page.figure(Path(path).read_bytes(), caption) for path, caption in PLOTS.items()]
     values = chosen.model_dump(mode="json")
     parts = [
         answer(metrics, predictions, chosen.classes, chosen.split),
-        sections.worth(metrics, chosen.classes),
+        sections.worth(metrics, chosen.classes, protocol),
         *patients(metrics, chosen.classes, chosen.evaluate.apart),
         *scores(metrics, chosen.classes, report.published),
         mistakes.errors(wrong, chosen.classes, {path: looked[path] for path in shown["path"]}),
         mistakes.right(right, looked),
         *boxes.section(boxed, looked, in_square),
         page.section("Pictures of the result", *sections.numbered(chosen.classes), page.plots(plots)),
-        sections.data(manifest, chosen.classes),
+        sections.data(
+            manifest, chosen.classes, protocol, dict(zip(left_out["reason"], left_out["files"], strict=True))
+        ),
         sections.examples(manifest, chosen.classes, EXAMPLES, read),
         sections.audit(predictions, chosen.classes),
-        *whose(manifest, chosen.classes, chosen.split.protocol),
-        sections.pairs(crossing, report.pairs, read),
+        *whose(manifest, chosen.classes, protocol),
+        sections.pairs(crossing, report.pairs, read, protocol),
         sections.remake({key: values[key] for key in params.KEYS if key in values}, digests),
     ]
     atomic_write("report/index.html", page.page(report.title, parts))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stages.evaluate.absent import absent, without
-from stages.evaluate.titles import stand_ins
+from stages.evaluate.titles import sources, stand_ins
 from stages.prepare.schema import Split
 from stages.report import page
 
@@ -90,7 +90,7 @@ def by_patient(metrics: dict[str, Any]) -> list[str]:
     found = metrics["patients"]
     return [
         f"All slices of a patient together: {found['accuracy']:.2%} of {found['n']:,} patients "
-        f"({_interval(found, '95 % interval')}). {stand_ins(found)}"
+        f"({_interval(found, '95 % interval')}). {stand_ins(found)}{sources(metrics)}"
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,9 +77,22 @@ def parsed(data: bytes, name: str) -> dict[str, Box]:
                 raise InputError(
                     f"{name}, line {lines.line_num}: expected 0 <= left < right <= 1, and so top to bottom"
                 )
+            if line["path"] in boxes:
+                raise InputError(f"{name}, line {lines.line_num}: {line['path']!r} stands there twice: one box a file")
             boxes[line["path"]] = box
     except (UnicodeDecodeError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{name} is no table of boxes ({error}): expected CSV with {', '.join(COLUMNS)}") from None
+    return boxes
+
+
+def of_images(boxes: dict[str, Box], paths: Iterable[str]) -> dict[str, Box]:
+    """Return the boxes again; InputError where one is of no image."""
+    known = set(paths)
+    if others := [path for path in boxes if path not in known]:
+        raise InputError(
+            f"report.boxes.table has {len(others):,} paths that are no image, {others[0]!r} the first; expected "
+            f"<split>/<class>/<file>, as {min(known)!r}"
+        )
     return boxes
 
 
@@ -129,16 +142,24 @@ def share_in(heat: NDArray[np.float32] | NDArray[np.bool_], box: Box) -> float:
     return float((heat * coverage(box, len(heat))).sum()) / total if total else 0.0
 
 
-def chosen(predictions: pd.DataFrame, known: Sequence[str], classes: list[str]) -> pd.DataFrame:
-    """Return SHOWN rows of the predictions whose box is known, or as many as there are; classes take turns.
+def chosen(
+    predictions: pd.DataFrame, known: Iterable[str], classes: list[str], place: Callable[[str], Box | None]
+) -> tuple[pd.DataFrame, dict[str, Box]]:
+    """Return SHOWN rows of the predictions whose box is known, or as many as there are, and their boxes in the square.
 
-    Which of a class is by a digest of the path: neither the best ones nor all of one head.
+    Classes take turns. Which of a class is by a digest of the path: neither the best ones nor all of one head. `place`
+    returns a path's box in pixels of the square; where that is None, nothing is left of it, and another is taken.
     """
     rows = predictions[predictions["path"].isin(known)]
     key = [hashlib.sha256(path.encode()).hexdigest() for path in rows["path"]]
     rows = rows.assign(key=key, place=[classes.index(name) for name in rows["label"]]).sort_values("key")
-    rows = rows.assign(turn=rows.groupby("label").cumcount()).sort_values(["turn", "place"])[:SHOWN]
-    return rows.sort_values(["place", "turn"]).drop(columns=["key", "place", "turn"])
+    rows = rows.assign(turn=rows.groupby("label").cumcount()).sort_values(["turn", "place"])
+    found: dict[str, Box] = {}
+    for path in rows["path"]:
+        if len(found) < SHOWN and (box := place(path)):
+            found[path] = box
+    rows = rows[rows["path"].isin(found)].sort_values(["place", "turn"])
+    return rows.drop(columns=["key", "place", "turn"]), found
 
 
 def framed(picture: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:
@@ -150,7 +171,7 @@ def framed(picture: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]
     return np.asarray(image)
 
 
-def section(rows: pd.DataFrame, looked: Looked, in_square: dict[str, Box | None]) -> list[str]:
+def section(rows: pd.DataFrame, looked: Looked, in_square: dict[str, Box]) -> list[str]:
     """Return the section of test images whose tumour's box is known, beside where the network looked; if there are any.
 
     `looked` has each path's image [S, S] and overlay [H, W, 3], `in_square` its box in pixels of the image.
@@ -158,9 +179,8 @@ def section(rows: pd.DataFrame, looked: Looked, in_square: dict[str, Box | None]
     items = []
     for row in rows.itertuples():
         image, overlay = looked[row.path]
-        if box := in_square[row.path]:
-            plain, hot = (framed(picture, box, len(image)) for picture in (image, overlay))
-            items.append(page.looked_card(plain, hot, f"{row.label}, taken for {row.predicted}", row.path))
+        plain, hot = (framed(picture, in_square[row.path], len(image)) for picture in (image, overlay))
+        items.append(page.looked_card(plain, hot, f"{row.label}, taken for {row.predicted}", row.path))
     text = (
         "Test images, chosen by a digest of their names; the frame is the tumour's box, by the table of report.boxes."
     )

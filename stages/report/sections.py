@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from stages.dialect import written
 from stages.evaluate.absent import counted
 from stages.evaluate.titles import BASELINES
+from stages.fetch.series import said
 from stages.report import page
 
 Read = Callable[[str], np.ndarray]  # path below data/raw -> uint8 [H, W]
@@ -46,22 +47,25 @@ def remake(values: dict[str, Any], digests: dict[str, str]) -> str:
     )
 
 
-def data(manifest: pd.DataFrame, classes: list[str]) -> str:
-    """Return the section on the images: how many, by split and class."""
+def data(manifest: pd.DataFrame, classes: list[str], protocol: str, left_out: Mapping[str, int]) -> str:
+    """Return the section on the images: how many, by split and class; and how many files `fetch.scans` left out."""
     used = manifest[manifest["status"] == "ok"]
     rows = []
     given = ["Validation"] * bool((used["split"] == "Validation").any())
     for split in ("Training", *given, "Testing"):
         counts = used[used["split"] == split]["label"].value_counts()
         rows.append([split, *(int(counts.get(name, 0)) for name in classes), int(counts.sum())])
-    left_out = len(manifest) - len(used)
+    broken = len(manifest) - len(used)
+    anew = [page.paragraph("The scores here are of another split: all images were divided anew.")]
     copies = int(((used["split"] == "Validation") & (used["twin_in_training"] == 1)).sum())
     return page.section(
         "The data",
         page.table("Images by split and class", ["", *classes, "all"], rows),
         page.paragraph(
-            f"{left_out} files could not be decoded and were left out." if left_out else "Every file could be decoded."
+            f"{broken} files could not be decoded and were left out." if broken else "Every file could be decoded."
         ),
+        *[page.paragraph(f"{line[0].upper()}{line[1:]}.") for line in said(left_out)],
+        *(anew if protocol == "by_patient" else []),
         *[page.paragraph(f"{copies} of the validation images have a copy in Training.") for _ in given],
     )
 
@@ -88,7 +92,7 @@ def audit(predictions: pd.DataFrame, classes: list[str]) -> str:
     )
 
 
-def worth(metrics: dict[str, Any], classes: list[str]) -> str:
+def worth(metrics: dict[str, Any], classes: list[str], protocol: str) -> str:
     """Return the section on what the number is worth: copies, patients, and what knows no anatomy, held against it."""
     groups = [name for name in ("all", "clean", "leaked") if metrics[name]["n"]]
     titles = {"all": "all", "clean": "without a copy in training", "leaked": "copies"}
@@ -98,7 +102,7 @@ def worth(metrics: dict[str, Any], classes: list[str]) -> str:
         rows.append([title, *(_accuracy(metrics["baselines"][key][name]) for name in groups)])
     return page.section(
         "What it is worth",
-        page.paragraph(copied(metrics)),
+        page.paragraph(copied(metrics, protocol)),
         page.paragraph(seen_before(metrics)),
         page.paragraph(
             "The classes of a merged dataset come from different sources, and slices of one head resemble each other. "
@@ -108,9 +112,13 @@ def worth(metrics: dict[str, Any], classes: list[str]) -> str:
     )
 
 
-def copied(metrics: dict[str, Any]) -> str:
+def copied(metrics: dict[str, Any], protocol: str) -> str:
     """Return the sentence on how many test images are copies of training images."""
     leaked, n = metrics["leaked"]["n"], metrics["all"]["n"]
+    if protocol == "by_patient":
+        return "No test image has a copy in training: copies of one picture are never divided."
+    if protocol == "leak_free":
+        return "No test image has a copy in training: those that had one were dropped from it."
     if not leaked:
         return f"None of the {n:,} test images was found to be a copy of a training image."
     return (
@@ -128,13 +136,14 @@ def seen_before(metrics: dict[str, Any]) -> str:
             "head can stand on both sides."
         )
     seen, new, unknown = (metrics.get(f"{name}_patients", {"n": 0})["n"] for name in ("known", "new", "unknown"))
+    worth = ": a score on the first says little of people never seen" if seen else ""
     return (
         f"{seen:,} test images are of patients with training images, {new:,} are known to be of new ones, and of "
-        f"{unknown:,} nobody knows: a score on the first says little of people never seen."
+        f"{unknown:,} nobody knows{worth}."
     )
 
 
-def pairs(crossing: pd.DataFrame, count: int, read: Read) -> str:
+def pairs(crossing: pd.DataFrame, count: int, read: Read, protocol: str) -> str:
     """Return a gallery of copies across the split: `count` pairs, spread over kinds and over similarity."""
     shown = gallery(crossing, count)
     items = [
@@ -143,7 +152,8 @@ def pairs(crossing: pd.DataFrame, count: int, read: Read) -> str:
     ]
     text = (
         f"{len(items)} of {len(crossing)} pairs of a test image (left) and a training image (right), "
-        "the least similar of each kind first."
+        "the least similar of each kind first"
+        + (", as the images came; the scores here are of another split." if protocol == "by_patient" else ".")
     )
     return page.section("Copies, side by side", page.paragraph(text), page.cards(items))
 

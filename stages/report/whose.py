@@ -15,7 +15,7 @@ def whose(manifest: pd.DataFrame, classes: list[str], protocol: str) -> list[str
     Parameters
     ----------
     manifest
-        As verify wrote it: status, split, label, patient ("" where unknown), twin_in_training.
+        As verify wrote it: path, status, split, label, patient ("" where unknown), twin_in_training.
     classes
         The columns.
     protocol
@@ -26,7 +26,7 @@ def whose(manifest: pd.DataFrame, classes: list[str], protocol: str) -> list[str
     if known.empty:
         return []
     test = used[used["split"] == "Testing"]
-    kinds = given_by(test["patient"], set(known.loc[known["split"] == "Training", "patient"]))
+    kinds = given_by(test["patient"], set(known.loc[known["split"] != "Testing", "patient"]))
     rows = [[title, *_counted(test[kinds == kind], classes)] for kind, title in TITLES.items()]
     text = (
         f"{len(known):,} of {len(used):,} images are of {known['patient'].nunique():,} known patients. Of the test "
@@ -34,6 +34,9 @@ def whose(manifest: pd.DataFrame, classes: list[str], protocol: str) -> list[str
         f"{int((kinds == 'new').sum()):,} are known to be of new ones: a score on the former says little of people "
         "never seen."
     )
+    own = int((known["patient"] == known["path"].str.rpartition("#")[0]).groupby(known["patient"]).any().sum())
+    if own:
+        text += f" {own:,} of the patients are volumes whose patient nobody told, each taken for one of its own."
     anew = "The scores here are of another split: all images were divided anew, no patient on both sides."
     return [
         page.section(

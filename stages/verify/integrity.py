@@ -70,9 +70,9 @@ def _validation(good: pd.DataFrame) -> dict[str, Any]:
 
 
 def _patients(good: pd.DataFrame) -> dict[str, Any]:
-    """Count test files by what Training has of their patients: images, none, or nobody knows."""
+    """Count test files by what Training and Validation have of their patients: images, none, or nobody knows."""
     known = good[good.patient != ""]
-    test, trained = good[good.split == "Testing"], set(known[known.split == "Training"].patient)
+    test, trained = good[good.split == "Testing"], set(known[known.split != "Testing"].patient)
     told = test.patient != ""
     kinds = {"known": told & test.patient.isin(trained), "new": told & ~test.patient.isin(trained), "unknown": ~told}
     labels = tuple(sorted(test.label.unique()))

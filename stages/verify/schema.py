@@ -21,7 +21,7 @@ class Twins(Group):
     block: Share  # correlation that the worst part of the picture must reach as well
     exact_up_to: Annotated[
         int, Field(ge=0, le=1_000_000)
-    ]  # descriptors, 1 to 3 a picture; an index of clusters is searched beyond
+    ]  # descriptors, 1 to 4 a picture; an index of clusters is searched beyond
 
 
 class Volumes(Group):
