@@ -28,7 +28,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import stages  # noqa: I001, F401  it pins the instruction set before any library is loaded
+
 import pandas as pd
+
 from gpu_runs import ROOT, TimeUp, change, copied, passed
 
 from stages.dialect import parse, written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,11 @@ def test_every_setting_is_one_that_the_study_can_have(recipe: Any):
         values = parse((ROOT / "studies/nickparvar-patients/params.yaml").read_text())
         recipe.change(values, **{key: value for key, value in setting.items() if key != "phantoms"})
         Params.model_validate({key: values[key] for key in Params.model_fields})
+
+
+def test_the_script_starts_by_itself():
+    command = [sys.executable, str(ROOT / "bench/recipe.py"), "--help"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("usage: recipe.py")
 
 
 def test_a_folder_without_training_images_is_one_line(recipe: Any, tmp_path: Path):
