@@ -22,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,7 +33,7 @@ import stages  # noqa: I001, F401  it pins the instruction set before any librar
 
 import pandas as pd
 
-from gpu_runs import ROOT, TimeUp, change, copied, passed
+from gpu_runs import ROOT, TimeUp, change, copied, emptied, passed
 
 from stages.dialect import parse, written
 from stages.fetch import tree
@@ -42,6 +42,7 @@ from stages.fetch.schema import SplitParams
 from stages.files import read_figures, sha256_file, write_csv, write_json
 from stages.shell import provenance
 from stages.shell.errors import InputError
+from stages.train.checkpoint import digest
 
 STUDY = ROOT / "studies/nickparvar-patients"
 OF_ALL = ["fetch", "verify"]  # the same whatever the recipe
@@ -104,14 +105,18 @@ def changes(setting: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]
 
 def base(images: Path, seed: int, scratch: Path, args: argparse.Namespace) -> Path:
     """Return a study of the images, divided by patient as the seed has it, up to verify."""
-    folder = scratch / f"base-{seed}"
-    if not folder.is_dir():
-        half = scratch / f"base-{seed}.part"
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(parents=True)
-        half.joinpath("params.yaml").write_text(written(of_training(images, seed, half)))
-        half.rename(folder)
+    folder = study(scratch / f"base-{seed}", lambda half: of_training(images, seed, half))
     passed(OF_ALL, folder, args)
+    return folder
+
+
+def study(folder: Path, parameters: Callable[[Path], dict[str, Any]]) -> Path:
+    """Make a study's folder, if it is not there: its parameters, and what they put into it."""
+    if not folder.is_dir():
+        half = emptied(folder.with_name(f"{folder.name}.part"))
+        half.mkdir(parents=True)
+        half.joinpath("params.yaml").write_text(written(parameters(half)))
+        half.rename(folder)
     return folder
 
 
@@ -126,8 +131,8 @@ def of_training(images: Path, seed: int, folder: Path) -> dict[str, Any]:
     change(values, **{"fetch.source": "archive", "fetch.archive.location": str(images.resolve())})
     split = SplitParams(test_fraction=0.2, seed=0)  # which `by_patient` undoes
     hashes = {path.relative_to(images).as_posix(): sha256_file(path) for path in sorted(images.glob("*/*"))}
-    digest = tree.digest(with_splits(hashes, split))
-    change(values, **{"fetch.split": split.model_dump(), "fetch.tree_digest": digest})
+    pinned = tree.digest(with_splits(hashes, split))
+    change(values, **{"fetch.split": split.model_dump(), "fetch.tree_digest": pinned})
     change(values, **{"fetch.patients": patients | {"unknown": True, "two_classes": True}, "verify.expected": None})
     change(values, **{"split.folds": {"0": ""}, "split.networks": "model.safetensors", "report.boxes": None})
     return values
@@ -152,16 +157,11 @@ def some(folder: Path, images: int | None, scratch: Path) -> Path:
 
 def pretrained(phantoms: dict[str, Any], seed: int, at: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Train on phantoms, and return what of params.yaml makes a study start from those weights."""
-    if not at.is_dir():
-        half = at.with_name(f"{at.name}.part")
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(parents=True)
-        values: dict[str, Any] = parse((ROOT / "params.yaml").read_text())
-        change(values, root=str(ROOT), seed=seed, threads=1, image_size=args.size)
-        change(values, epochs=max(1, round(phantoms["epochs"] * args.epochs / 40)), lr=1e-3)
-        change(values, **{"fetch.phantom.train_per_class": phantoms["train_per_class"], "verify.expected": None})
-        half.joinpath("params.yaml").write_text(written(values))
-        half.rename(at)
+    values: dict[str, Any] = parse((ROOT / "params.yaml").read_text())
+    change(values, root=str(ROOT), seed=seed, threads=1, image_size=args.size)
+    change(values, epochs=max(1, round(phantoms["epochs"] * args.epochs / 40)), lr=1e-3)
+    change(values, **{"fetch.phantom.train_per_class": phantoms["train_per_class"], "verify.expected": None})
+    study(at, lambda _: values)
     passed([*OF_ALL, *OF_EACH[:-1]], at, args)
     weights = at / "models/model.safetensors"
     return {"backbone.weights": str(weights.resolve()), "backbone.sha256": sha256_file(weights)}
@@ -171,12 +171,12 @@ def place(scratch: Path, name: str, seed: int) -> Path:
     return scratch / f"{name.replace(' ', '_')}-{seed}"
 
 
-def run(name: str, seed: int, study: Path, args: argparse.Namespace) -> dict[str, Any]:
+def run(name: str, seed: int, base: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Make one run and return its row."""
-    found, folder = changes(SETTINGS[name], args), place(study.parent, name, seed)
+    found, folder = changes(SETTINGS[name], args), place(base.parent, name, seed)
     if phantoms := SETTINGS[name].get("phantoms"):
-        found |= pretrained(phantoms, seed, study.parent / f"phantoms-{seed}", args)
-    copied(study, folder, **found)
+        found |= pretrained(phantoms, seed, base.parent / f"phantoms-{seed}", args)
+    copied(base, folder, **found)
     seconds = passed(OF_EACH, folder, args)
     row = {"name": name, "seed": seed} | scores(folder) | {"train_s": seconds["train"]}
     return row | {"not_mirrored": unmirrored(folder, args)}
@@ -213,7 +213,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return what all rows of a file have in common."""
     names = ("images", "epochs", "size")
     recipe = {key: value for key, value in parse((STUDY / "params.yaml").read_text()).items() if key != "report"}
-    said = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    said = digest(recipe)[:16]
     return {**{name: getattr(args, name) for name in names}, "recipe": said, "cpu": provenance.cpu()}
 
 
@@ -223,9 +223,8 @@ def so_far(args: argparse.Namespace) -> dict[str, Any]:
     if not args.out.is_file():
         return {"settings": asked, "runs": []}
     result: dict[str, Any] = json.loads(args.out.read_text())
-    if others := [
-        f"{key} = {result['settings'].get(key)}" for key in asked if result["settings"].get(key) != asked[key]
-    ]:
+    there = result["settings"]
+    if others := [f"{key} = {there.get(key)}" for key in asked if there.get(key) != asked[key]]:
         raise InputError(f"{args.out} holds runs with {others[0]}: choose another --out")
     return result
 

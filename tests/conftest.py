@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -108,6 +109,19 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_study(tmp_path_factory.mktemp("tiny") / "study")
     run_stages(STAGES, folder, BRAINMRI_WORKERS="1")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torchvisions() -> tuple[bytes, dict[str, Any]]:
+    """A file of weights of the form that torchvision serves, and what is in it."""
+    import torch
+    from torchvision.models import resnet50
+
+    torch.manual_seed(3)
+    state = resnet50().half().state_dict()  # half as long to send; batch norm's counters stay integers
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue(), state
 
 
 def copy_repository(folder: Path, without: tuple[str, ...] = ()) -> Path:

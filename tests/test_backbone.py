@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import subprocess
 import sys
@@ -169,16 +168,6 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path):
 
 
 # --- where starting weights come from
-
-
-@pytest.fixture(scope="module")
-def torchvisions() -> tuple[bytes, dict[str, torch.Tensor]]:
-    """A file of the form that torchvision serves, and what is in it."""
-    torch.manual_seed(3)
-    state = resnet50().half().state_dict()  # half as long to send; batch norm's counters stay integers
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue(), state
 
 
 @pytest.fixture(autouse=True)

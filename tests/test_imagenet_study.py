@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 import torch
 from conftest import ROOT, TINY, copy_repository, dvc_environment, set_params
 from serving import serving
-from torchvision.models import resnet50
 
 from stages.backbone import network
 from stages.files import read_figures
@@ -37,23 +35,14 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def weights() -> tuple[bytes, dict[str, torch.Tensor]]:
-    """A file of the form that torchvision serves, and what is in it."""
-    torch.manual_seed(3)
-    state = resnet50().half().state_dict()
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue(), state
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, weights: tuple[bytes, dict[str, torch.Tensor]]) -> Path:
+def study(tmp_path_factory: pytest.TempPathFactory, torchvisions: tuple[bytes, dict[str, torch.Tensor]]) -> Path:
+    data, _ = torchvisions
     top = tmp_path_factory.mktemp("imagenet")
     folder = copy_repository(top / "clone", ("studies/", "metrics/", "plots/", "dvc.lock"))
     (folder / "params.yaml").write_bytes((ROOT / "studies/nickparvar-gpu/params.yaml").read_bytes())
-    set_params(folder, **(TINY | SMALL | {"backbone.sha256": hashlib.sha256(weights[0]).hexdigest()}))
+    set_params(folder, **(TINY | SMALL | {"backbone.sha256": hashlib.sha256(data).hexdigest()}))
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    with serving({"/w.pth": weights[0]}) as server:
+    with serving({"/w.pth": data}) as server:
         variables = {"BRAINMRI_IMAGENET": f"{server.url}/w.pth", "BRAINMRI_CACHE": str(top / "cache")}
         done = subprocess.run(
             ["dvc", "repro"], cwd=folder, text=True, capture_output=True, env=dvc_environment() | variables, timeout=500
@@ -62,11 +51,11 @@ def study(tmp_path_factory: pytest.TempPathFactory, weights: tuple[bytes, dict[s
     return folder
 
 
-def test_it_starts_from_those_weights_and_trains_all_of_them(study: Path, weights: tuple[bytes, dict]):
+def test_it_starts_from_those_weights_and_trains_all_of_them(study: Path, torchvisions: tuple[bytes, dict]):
     start, meta = network.load(study / "models/init.safetensors")
     assert (meta.mean, meta.std) == (0.449, 0.226)
     inner = "layer3.4.conv2.weight"
-    assert torch.equal(start.state_dict()[inner], weights[1][inner].float())
+    assert torch.equal(start.state_dict()[inner], torchvisions[1][inner].float())
     for part in FOLDS.values():
         end, _ = network.load(study / f"models{part}/model.safetensors")
         assert not torch.equal(end.state_dict()[inner], start.state_dict()[inner])

@@ -75,9 +75,9 @@ def least_altered(images: pd.DataFrame) -> set[str]:
         pixels=images["width"] * images["height"],
         lossy=images["format"].isin(LOSSY),
     )
-    rising = {"pictures": False, "files": False, "pixels": False, "lossy": True, "sha256": True, "label": True}
-    order = order.sort_values([*rising, "path"], ascending=[*rising.values(), True])
-    return set(order.drop_duplicates("group")["path"])
+    rising = {"pictures": False, "files": False, "pixels": False, "lossy": True, "sha256": True}
+    rising |= {"label": True, "path": True}
+    return set(order.sort_values([*rising], ascending=[*rising.values()]).drop_duplicates("group")["path"])
 
 
 def weighed(used: pd.DataFrame) -> pd.DataFrame:
