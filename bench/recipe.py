@@ -85,6 +85,7 @@ def arguments() -> argparse.Namespace:
         "--epochs", type=int, default=40, help="of the recipe; those of the settings are scaled with it"
     )
     parser.add_argument("--size", type=int, default=64, help="pixels a side, the same")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of all runs; bf16 is faster")
     parser.add_argument("--together", type=int, default=1, help="runs side by side, each on one core")
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results/recipe.json")
     parser.add_argument("--minutes", type=float, help="stop after so many; the same command then goes on")
@@ -100,7 +101,7 @@ def changes(setting: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]
     found = {"epochs": 40, "image_size": 64} | {key: value for key, value in setting.items() if key != "phantoms"}
     found["epochs"] = max(1, round(found["epochs"] * args.epochs / 40))
     found["image_size"] = found["image_size"] * args.size // 64
-    return found
+    return found | {"precision": args.precision}
 
 
 def base(images: Path, seed: int, scratch: Path, args: argparse.Namespace) -> Path:
@@ -159,7 +160,7 @@ def pretrained(phantoms: dict[str, Any], seed: int, at: Path, args: argparse.Nam
     """Train on phantoms, and return what of params.yaml makes a study start from those weights."""
     values: dict[str, Any] = parse((ROOT / "params.yaml").read_text())
     change(values, root=str(ROOT), seed=seed, threads=1, image_size=args.size)
-    change(values, epochs=max(1, round(phantoms["epochs"] * args.epochs / 40)), lr=1e-3)
+    change(values, epochs=max(1, round(phantoms["epochs"] * args.epochs / 40)), lr=1e-3, precision=args.precision)
     change(values, **{"fetch.phantom.train_per_class": phantoms["train_per_class"], "verify.expected": None})
     study(at, lambda _: values)
     passed([*OF_ALL, *OF_EACH[:-1]], at, args)
@@ -211,7 +212,7 @@ def unmirrored(folder: Path, args: argparse.Namespace) -> float:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return what all rows of a file have in common."""
-    names = ("images", "epochs", "size")
+    names = ("images", "epochs", "size", "precision")
     recipe = {key: value for key, value in parse((STUDY / "params.yaml").read_text()).items() if key != "report"}
     said = digest(recipe)[:16]
     return {**{name: getattr(args, name) for name in names}, "recipe": said, "cpu": provenance.cpu()}
