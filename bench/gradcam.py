@@ -25,6 +25,7 @@ from stages import runtime  # noqa: E402
 from stages.backbone import network  # noqa: E402
 from stages.backbone.inference import normalise  # noqa: E402
 from stages.files import write_json  # noqa: E402
+from stages.report.gradcam import STRIDES, enlarged  # noqa: E402
 
 SHARE = 0.2  # of the pixels
 WEIGHTS = {
@@ -52,7 +53,7 @@ def heat(model: nn.Module, x: torch.Tensor, numbers: torch.Tensor, layer: str, w
     (gradient,) = torch.autograd.grad(score, kept["found"])
     hook.remove()
     found = F.relu(WEIGHTS[way](gradient, kept["found"].detach()).sum(1, keepdim=True))
-    return F.interpolate(found, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return enlarged(found[:, 0], x.shape[-1], STRIDES[layer])
 
 
 def main() -> None:

@@ -37,7 +37,6 @@ from stages.shell.provenance import cpu  # noqa: E402
 from stages.verify import audit, index, study  # noqa: E402
 from stages.verify.describe import CELLS, VIEWS  # noqa: E402
 from stages.verify.frames import FRAMES, SIDE  # noqa: E402
-from stages.verify.overlap import PLAIN  # noqa: E402
 from stages.verify.pictures import gather  # noqa: E402
 from stages.verify.scan import files  # noqa: E402
 
@@ -150,7 +149,7 @@ def told(one: dict[str, float], images: int) -> dict[str, float]:
     asked_s = million / MILLION / 8  # a query in one turn, among a million
     stored = images * one["descriptors"]
     plain = sum(stored * 8 * asked_s * (share * stored / MILLION) ** 0.5 for share in SHARES)
-    framed = images * len(FRAMES) * 2 * asked_s * (images * PLAIN / MILLION) ** 0.5
+    framed = images * len(FRAMES) * 2 * asked_s * (stored / MILLION) ** 0.5
     largest = one["build_300000_s"] * distances(SHARES[0] * stored) / distances(300_000)
     hours = {
         "scan": images * one["scan_s"],

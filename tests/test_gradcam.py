@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from stages.backbone import network
-from stages.report.gradcam import LEVELS, SIDE, gradcam, overlay, overlay_png
+from stages.report.gradcam import LEVELS, SIDE, STRIDES, enlarged, gradcam, overlay, overlay_png
 
 
 class Two(nn.Module):
@@ -17,7 +17,7 @@ class Two(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer2 = nn.Conv2d(1, 2, 1)
+        self.layer2 = nn.Conv2d(1, 2, 1, stride=8)
         self.layer2.weight.data = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
         self.layer2.bias.data = torch.tensor([0.0, 1.0])
         self.weights = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
@@ -27,11 +27,36 @@ class Two(nn.Module):
 
 
 def test_a_map_is_the_channels_weighed_by_their_gradient():
-    image = np.zeros((2, 8, 8), np.uint8)
-    image[:, :4] = 255
+    image = np.zeros((2, 32, 32), np.uint8)
+    image[:, :16] = 255
     found = gradcam(Two(), image, np.array([0, 1]), mean=0.0, std=1.0)
-    bright, dark = image[0] / 255, 1 - image[0] / 255
-    assert found[0] == pytest.approx(bright) and found[1] == pytest.approx(dark)
+    # cells stand on pixels 0, 8, 16 and 24; between 8, the last bright one, and 16 heat falls along a line
+    bright = np.interp(np.arange(32), [8, 16], [1, 0])[:, None].repeat(32, axis=1)
+    assert found[0] == pytest.approx(bright) and found[1] == pytest.approx(1 - bright)
+
+
+@pytest.mark.parametrize(("size", "layer"), [(32, "layer2"), (64, "layer3"), (100, "layer3"), (224, "layer4")])
+def test_a_cell_s_heat_is_drawn_where_the_network_sees_it(size, layer):
+    """Told from the network itself: the pixels that move a cell at all lie evenly around the place of its heat."""
+    torch.manual_seed(0)
+    model = network.build(4).eval()
+    kept = {}
+    model.get_submodule(layer).register_forward_hook(lambda _m, _i, output: kept.update(cells=output))
+    x = torch.rand(1, 1, size, size, requires_grad=True)
+    model(x)
+    side = kept["cells"].shape[-1]
+    for cell in (1, side // 2):
+        heat = torch.zeros(1, side, side)
+        heat[0, cell, cell] = 1
+        drawn = enlarged(heat, size, STRIDES[layer])[0]
+        place = int(drawn.amax(dim=1).argmax())
+        assert drawn.max() == 1 and drawn[place, place] == 1
+        (moved,) = torch.autograd.grad(kept["cells"][0, :, cell, cell].sum(), x, retain_graph=True)
+        weight = moved[0, 0].abs().sum(dim=1)
+        near = min(place, size - 1 - place)  # the reach that no side of the image cuts off
+        window = weight[place - near : place + near + 1]
+        centre = (window * torch.arange(-near, near + 1)).sum() / window.sum()
+        assert abs(centre) < STRIDES[layer] / 6, (centre, place)
 
 
 def test_what_speaks_against_a_class_is_cut_off_and_nothing_gives_zeros():

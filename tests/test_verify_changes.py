@@ -10,9 +10,10 @@ from copying import derived, encoded, jpeg, params, phantom
 from matplotlib import colormaps
 from PIL import Image
 
+from stages.verify.confirm import framed_similarities, framed_starts
 from stages.verify.decode import decode
 from stages.verify.describe import describe
-from stages.verify.overlap import best_frames, one_of_alike
+from stages.verify.overlap import STARTS, best_starts, one_of_alike
 from stages.verify.study import examine_study
 
 SEED, COUNT = 7002, 12  # never used to choose a threshold
@@ -155,13 +156,24 @@ def test_a_copy_is_framed_only_where_it_looks_different_or_lies_in_another_split
 def test_both_ways_round_are_tried_only_where_they_fit_about_as_well():
     draw = np.random.default_rng(3)
     one = draw.integers(-60, 60, (1, 16, 16))
-    plain = np.zeros((1, 2, 256), np.int8)
-    plain[0, 0] = one.reshape(-1)
+    plain = np.zeros((1, 4, 256), np.int8)
+    plain[0, 2] = one.reshape(-1)
     apart = np.repeat(one.reshape(1, 1, 256), 9, axis=1).astype(np.int8)
     alike = np.repeat((one + one[..., ::-1]).reshape(1, 1, 256) // 2, 9, axis=1).astype(np.int8)
-    pair, _, view, turn = best_frames(np.concatenate([apart, alike]), np.concatenate([plain, plain]))
-    assert sorted(zip(pair.tolist(), turn.tolist(), strict=True)) == [(0, 0), (1, 0), (1, 1)]
-    assert view.tolist() == [0, 0, 0]
+    pair, frame, view, turn = best_starts(np.concatenate([apart, alike]), np.concatenate([plain, plain]))
+    assert (
+        list(zip(pair.tolist(), turn.tolist(), strict=True))
+        == [(0, 0)] * STARTS + [(1, 0)] * STARTS + [(1, 1)] * STARTS
+    )
+    assert view.tolist() == [2] * 3 * STARTS and frame.tolist() == [*range(STARTS)] * 3  # the first of equals
+
+
+def test_a_pair_without_any_likeness_has_a_start_too():
+    zeros = np.zeros((1, 9, 256), np.int8), np.zeros((1, 4, 256), np.int8)
+    pair, frame, _, _ = best_starts(*zeros)
+    fit, start = framed_starts(*(np.zeros((len(pair), 16, 16), np.int8),) * 2, pair, 1)
+    whole, worst = framed_similarities(*(np.zeros((1, 64, 64), np.int8),) * 2, fit, frame[start])
+    assert pair.tolist() == [0, 0] and (whole[0], worst[0]) == (-1, -1)
 
 
 def test_false_colours_are_undone_and_no_other_colours_are_taken_for_them():

@@ -22,10 +22,10 @@ from stages.runtime import Device
 from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar
 from stages.verify import picture as pictures
-from stages.verify.confirm import framed_similarities, similarities
+from stages.verify.confirm import framed_similarities, framed_starts, similarities
 from stages.verify.decode import DecodeError
 from stages.verify.describe import CELLS, Described, describe
-from stages.verify.overlap import PLAIN, best_frames
+from stages.verify.overlap import best_starts
 from stages.verify.schema import Twins
 from stages.verify.search import best_products, best_turns, parts
 from stages.verify.turns import INVERSE, KINDS, TURNS
@@ -214,18 +214,14 @@ def _plain(one: Described, other: Described) -> tuple[int, float, float]:
 
 def _framed(one: Described, part: Described) -> tuple[int, float, float]:
     """Return the same, where `part` may be no more than a part of `one`, or turned a little."""
-    found = []
-    _, *fits = best_frames(one.frames[None], part.descriptors[None, :PLAIN])
-    for frame, view, turn in zip(*fits, strict=True):
-        whole, worst = framed_similarities(
-            one.views[:1],
-            _upright(part.views[view], int(turn)),
-            one.frames[frame].reshape(1, CELLS, CELLS),
-            _upright(part.descriptors[view].reshape(CELLS, CELLS), int(turn)),
-            np.array([frame]),
-        )
-        found.append((int(turn), float(whole[0]), float(worst[0])))
-    return max(found, key=lambda each: each[1])
+    pair, frame, view, turn = best_starts(one.frames[None], part.descriptors[None])
+    turned = [
+        _upright(part.descriptors[at].reshape(CELLS, CELLS), int(way)) for at, way in zip(view, turn, strict=True)
+    ]
+    fit, start = framed_starts(one.frames[frame].reshape(-1, CELLS, CELLS), np.concatenate(turned), pair, 1)
+    way = int(turn[start[0]])
+    whole, worst = framed_similarities(one.views[:1], _upright(part.views[view[start[0]]], way), fit, frame[start])
+    return way, float(whole[0]), float(worst[0])
 
 
 def _upright(square: NDArray[np.int8], turn: int) -> NDArray[np.int8]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from stages.backbone.inference import normalise
 from stages.files import atomic_write
 
+STRIDES = {"layer4": 32, "layer3": 16, "layer2": 8}  # pixels from one cell of a layer's map to the next
 CELLS = 4  # a side that a map has at least: the last layer's from 128 px on; a smaller image is read off an earlier one
 BATCH = 8  # images at a time
 SIDE = 224  # pixels a side of a picture made of it
@@ -50,7 +51,8 @@ def _maps(
     def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
         kept["activation"] = output
 
-    hook = _layer(network, images.shape[1]).register_forward_hook(keep)
+    layer = _layer(images.shape[1])
+    hook = network.get_submodule(layer).register_forward_hook(keep)
     try:
         with torch.enable_grad():
             scores = network(x.requires_grad_())
@@ -60,14 +62,24 @@ def _maps(
         hook.remove()
     heat = F.relu((gradient * kept["activation"].detach()).sum(dim=1, keepdim=True))
     heat = heat / heat.amax(dim=(2, 3), keepdim=True).clamp_min(1e-12)
-    return F.interpolate(heat, x.shape[2:], mode="bilinear", align_corners=False)[:, 0].cpu().numpy()
+    return enlarged(heat[:, 0], images.shape[1], STRIDES[layer]).cpu().numpy()
 
 
-def _layer(network: nn.Module, size: int) -> nn.Module:
+def _layer(size: int) -> str:
     """Return the deepest stage of the network whose map is CELLS a side at least; the second where none is."""
-    strides = {"layer4": 32, "layer3": 16, "layer2": 8}
-    name = next((name for name, stride in strides.items() if -(-size // stride) >= CELLS), "layer2")
-    return network.get_submodule(name)
+    return next((name for name, stride in STRIDES.items() if -(-size // stride) >= CELLS), "layer2")
+
+
+def enlarged(cells: torch.Tensor, size: int, stride: int) -> torch.Tensor:
+    """Return maps [N, C, C] as [N, size, size], bilinear, each cell where the network sees it.
+
+    ResNet's windows that skip pixels are padded by half their width, so cell i looks around pixel i * stride, and not
+    around the middle of the i-th part of the image. Beyond the last cell its heat is kept.
+    """
+    count = cells.shape[-1]
+    at = (torch.arange(size, device=cells.device) / stride).clamp(max=count - 1)
+    weights = (1 - (at[:, None] - torch.arange(count, device=cells.device)).abs()).clamp_min(0)
+    return weights @ cells @ weights.T
 
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

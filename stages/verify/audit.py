@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.runtime import ordered
-from stages.verify.confirm import framed_similarities, similarities
+from stages.verify.confirm import framed_similarities, framed_starts, similarities
 from stages.verify.describe import CELLS, VIEWS
 from stages.verify.frames import FRAMES, SIDE
 from stages.verify.groups import group_files
 from stages.verify.index import build, search
-from stages.verify.overlap import PLAIN, Settled, best_frames, nearest_frames, nearest_open, one_of_alike, sides
+from stages.verify.overlap import Settled, best_starts, nearest_frames, nearest_open, one_of_alike, sides
 from stages.verify.scan import AHEAD
 from stages.verify.schema import Twins
 from stages.verify.search import best_turns, close, nearest_k, parts
@@ -195,16 +195,27 @@ def _settled(pictures: Pictures, plain: Pairs) -> Settled:
 def _near_frames(start: int, pictures: Pictures, twins: Twins, settled: Settled, shown: bytes) -> Ints:
     """Return the framed pictures nearest to some of the plain ones."""
     asked = np.arange(start, min(start + STRETCH, pictures.total))
-    plain = sides(_opened(pictures)[0][asked, :PLAIN].swapaxes(0, 1).reshape(-1, CELLS * CELLS))
+    views = _opened(pictures)[0][asked]
+    there = np.asarray(views.any(axis=2))
+    there[:, 0] = True
+    first = np.concatenate([[0], np.cumsum(there.sum(axis=1))[:-1]])
     framed, numbers = _framed_sides(pictures, shown), np.frombuffer(shown, np.int64)
     return nearest_frames(
-        framed, numbers, plain, asked, _inside(pictures), settled, twins.framed_neighbours, twins.framed
+        framed,
+        numbers,
+        sides(views[there]),
+        asked,
+        first,
+        _inside(pictures),
+        settled,
+        twins.framed_neighbours,
+        twins.framed,
     )
 
 
 def _near_frames_indexed(pictures: Pictures, twins: Twins, settled: Settled, pool: Executor) -> Iterator[Ints]:
     """Yield the same of what an index of the plain views finds, asked for every frame, upright and mirrored."""
-    views = np.asarray(_opened(pictures)[0][:, :PLAIN])
+    views = np.asarray(_opened(pictures)[0])
     number, view = np.nonzero(views.any(axis=2))
     index = pictures.descriptors.with_name("views.index")
     build(views[number, view], index)
@@ -228,13 +239,17 @@ def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.gener
     """Return left, right, turn, similarity and worst block of pairs of pictures, the framed one first."""
     descriptors, views, rows = _opened(pictures)
     frames = np.load(pictures.frames, mmap_mode="r")
-    pair, frame, view, turn = best_frames(frames[pairs[:, 0]], descriptors[pairs[:, 1], :PLAIN])
-    one, two = pairs[pair].T
-    fixed, moving = _upright(views[rows[one], 0], views[rows[two], view], turn)
+    pair, frame, view, turn = best_starts(frames[pairs[:, 0]], descriptors[pairs[:, 1]])
+    one, two = pairs.T
     coarse = _upright(
-        frames[one, frame].reshape(-1, CELLS, CELLS), descriptors[two, view].reshape(-1, CELLS, CELLS), turn
+        frames[one[pair], frame].reshape(-1, CELLS, CELLS),
+        descriptors[two[pair], view].reshape(-1, CELLS, CELLS),
+        turn,
     )
-    return np.minimum(one, two), np.maximum(one, two), turn, *framed_similarities(fixed, moving, *coarse, frame)
+    fit, start = framed_starts(*coarse, pair, len(pairs))
+    fixed, moving = _upright(views[rows[one], 0], views[rows[two], view[start]], turn[start])
+    found = framed_similarities(fixed, moving, fit, frame[start])
+    return np.minimum(one, two), np.maximum(one, two), turn[start], *found
 
 
 def _judged(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:

@@ -19,8 +19,9 @@ FAINTEST = 0.001  # mean square of the detail around a pixel, below which there 
 BLOCKS = 4  # a view is judged by 4 x 4 blocks
 OUTLINE = 0.8  # correlation of aligned descriptors below which no two pictures are the same
 HALFWAY = 0.6  # the same after half of the steps
+FRAMED_HALFWAY = 0.5  # the same after one step where one of the two may be a part of the other
 FRAMED_OUTLINE = 0.68  # the same where one of the two may be a part of the other
-FRAMED_COARSE = 0.75  # and the correlation of their aligned views at half the size, below which no two are the same
+FRAMED_COARSE = (0.65, 0.75)  # and the correlation of their views at half the size, after one step and after two
 OVERLAP = 0.4  # of a view that both must show, for what they show to say something
 UNMOVED = np.array([0, 1, 0, 1], np.float32)  # see `align`
 LIMITS = np.array([[-0.25, 0.8, -0.25, 0.8], [0.25, 1.25, 0.25, 1.25]], np.float32)  # see `align`
@@ -49,22 +50,40 @@ def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving
     return whole, worst
 
 
+def framed_starts(
+    coarse_fixed: Views, coarse_moving: Views, pair: NDArray[np.int64], pairs: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the alignment of the descriptors from which each pair is best aligned, and which of them that is.
+
+    Descriptors are int8 [Q, CELLS, CELLS], `pair` says whose they are, rising, at least one for each. Returns float32
+    [pairs, 4], NaN where not even the outlines are alike, and int64 [pairs].
+    """
+    fit, outline = np.empty((len(pair), 4), np.float32), np.empty(len(pair))
+    for at in _chunks(np.arange(len(pair)), 256):
+        fit[at], outline[at] = _fit_outlines(_levels(coarse_fixed[at]), _levels(coarse_moving[at]), None, 1)
+    best = np.lexsort((-outline, pair))[np.searchsorted(pair, np.arange(pairs))]
+    fit, outline = fit[best], outline[best]
+    on = np.nonzero(outline >= FRAMED_HALFWAY)[0]
+    for at in _chunks(on, 256):
+        fixed, moving = (_levels(each[best[at]]) for each in (coarse_fixed, coarse_moving))
+        fit[at], outline[at] = _fit_outlines(fixed, moving, fit[at], 1)
+    fit[outline < FRAMED_OUTLINE] = np.nan
+    return fit, best
+
+
 def framed_similarities(
-    fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving: Views, frame: NDArray[np.int64]
+    fixed: Views, moving: Views, fit: NDArray[np.float32], frame: NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
     """Return the same of pairs in which `moving` may be no more than a part of `fixed`, or turned a little.
 
-    `coarse_fixed` are descriptors of `fixed` within one of FRAMES each, [N], where the alignment starts.
+    `fit` is as `framed_starts` gives it, between `moving` and `fixed` within one of FRAMES each, [N].
     """
     whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
-    for wide in _chunks(np.arange(len(fixed)), 256):
-        start = np.tile(UNMOVED, (len(wide), 1))
-        fit, outline = _fit_outlines(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]), start)
-        alike = np.nonzero(outline >= FRAMED_OUTLINE)[0]
-        maps = affine.composed(_maps(fit[alike]), affine.inverse(FRAMES[frame[wide[alike]]]))
-        for part in _chunks(np.arange(len(alike)), 32):
-            at = wide[alike[part]]
-            whole[at], worst[at] = _framed_agreement(_levels(fixed[at]), _levels(moving[at]), maps[part])
+    alike = np.nonzero(np.isfinite(fit[:, 0]))[0]
+    maps = affine.composed(_maps(fit[alike]), affine.inverse(FRAMES[frame[alike]]))
+    for part in _chunks(np.arange(len(alike)), 64):
+        at = alike[part]
+        whole[at], worst[at] = _framed_agreement(_levels(fixed[at]), _levels(moving[at]), maps[part])
     return whole, worst
 
 
@@ -77,9 +96,14 @@ def _maps(fit: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _framed_agreement(fixed: Images, moving: Images, maps: NDArray[np.float32]) -> tuple[Floats, Floats]:
     whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
-    small, small_moving = _halved(fixed), _halved(moving)
-    maps = affine.refined(small, small_moving, maps, 2)
-    on = np.nonzero(_correlation(small, *affine.resampled(small_moving, maps)) >= FRAMED_COARSE)[0]
+    small, small_moving, on = _halved(fixed), _halved(moving), np.arange(len(fixed))
+    for least in FRAMED_COARSE:
+        if not len(on):
+            return whole, worst
+        refined = affine.refined(small[on], small_moving[on], maps[on], 1)
+        alike = _correlation(small[on], *affine.resampled(small_moving[on], refined)) >= least
+        maps[on] = refined
+        on = on[alike]
     if len(on):
         fixed, moving = fixed[on], moving[on]
         maps = affine.refined(fixed, moving, maps[on], 2)
@@ -107,16 +131,20 @@ def _levels(views: Views) -> Images:
 
 def _alike(fixed: Images, moving: Images) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Return the alignment of descriptors, float32 [N, 4], and which pairs are alike after it."""
-    fit, outline = _fit_outlines(fixed, moving, np.tile(UNMOVED, (len(fixed), 1)))
+    fit, outline = _fit_outlines(fixed, moving, None, 2)
     on = np.nonzero(outline >= HALFWAY)[0]
     if len(on):
-        fit[on], outline[on] = _fit_outlines(fixed[on], moving[on], fit[on])
+        fit[on], outline[on] = _fit_outlines(fixed[on], moving[on], fit[on], 2)
     return fit, np.nonzero(outline >= OUTLINE)[0]
 
 
-def _fit_outlines(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> tuple[NDArray[np.float32], Floats]:
-    """Return the alignment of descriptors after two more steps, and their correlation after it."""
-    fit = _refined(fixed, moving, fit, 2)
+def _fit_outlines(
+    fixed: Images, moving: Images, fit: NDArray[np.float32] | None, steps: int
+) -> tuple[NDArray[np.float32], Floats]:
+    """Return the alignment of descriptors after so many more steps (None: the first ones), and their correlation."""
+    if fit is None:
+        fit, steps = _clipped(UNMOVED + _change(fixed, moving, np.ones((1, 1, 1), bool))), steps - 1
+    fit = _refined(fixed, moving, fit, steps)
     return fit, _correlation(fixed, *_resample(moving, fit))
 
 
@@ -139,14 +167,17 @@ def _halved(images: Images) -> Images:
 
 def _refined(fixed: Images, moving: Images, fit: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
     for _ in range(steps):
-        fit = np.clip(fit + _step(fixed, moving, fit), LIMITS[0], LIMITS[1]).astype(np.float32)
+        fit = _clipped(fit + _change(fixed, *_resample(moving, fit)))
     return fit
 
 
-def _step(fixed: Images, moving: Images, fit: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the change of `fit`, float32 [N, 4], that best explains the difference that is left."""
+def _clipped(fit: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(fit, LIMITS[0], LIMITS[1]).astype(np.float32)
+
+
+def _change(fixed: Images, moved: Images, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the change of the alignment, float32 [N, 4], that best explains the difference that is left."""
     side = fixed.shape[1]
-    moved, inside = _resample(moving, fit)
     slope_y, slope_x = (_slopes(moved, axis) * (inside * np.float32(side / 2)) for axis in (1, 2))
     rates = np.stack([slope_y, slope_y * _places(side)[:, None], slope_x, slope_x * _places(side)], axis=1)
     rates = rates.reshape(len(fixed), 4, -1)

@@ -15,7 +15,8 @@ from stages.verify.describe import CELLS, UNIT
 from stages.verify.frames import FRAMES
 from stages.verify.search import HALF, nearest_k
 
-PLAIN = 2  # views of a picture, the first ones, that a frame is compared with: the head's box, and all within the rim
+STARTS = 2  # frames and views, of each way round, from which a pair is aligned
+CROWD = 8  # times as many as are wanted of the nearest are asked which group they are of
 EITHER = 0.2  # two cosines this near say nothing about which way round a head is
 ALIKE = 0.97  # cosine of two heads from which on the frames of one do for both
 BLOCK = 64  # framed pictures at a time: what fits the cache
@@ -47,6 +48,7 @@ def nearest_frames(
     shown: Ints,
     plain: Sides,
     asked: Ints,
+    first: Ints,
     inside: NDArray[np.bool_],
     settled: Settled,
     k: int,
@@ -54,24 +56,26 @@ def nearest_frames(
 ) -> Ints:
     """Return (framed picture, plain picture) of the k pictures in each split whose frames are most like a plain one.
 
-    `framed` are those of the pictures `shown`, FRAMES each; `plain` those of the pictures `asked`: their first views,
-    then their second ones and so on, zeros where there is none. `inside`, bool [splits, N], says in which splits a
-    picture has a file.
+    `framed` are those of the pictures `shown`, FRAMES each; `plain` those of the pictures `asked`, whose views begin at
+    `first`. `inside`, bool [splits, N], says in which splits a picture has a file.
     """
-    count = len(asked)
-    best = np.empty((framed.shape[1] // len(FRAMES), count), np.float32)
+    best = np.empty((framed.shape[1] // len(FRAMES), len(asked)), np.float32)
     for start in range(0, len(best), BLOCK):
         rows = slice(start * len(FRAMES), (start + BLOCK) * len(FRAMES))
         products, odd = framed[0, rows] @ plain[0].T, framed[1, rows] @ plain[1].T
         products += np.abs(odd, out=odd)
-        best[start : start + BLOCK] = products.reshape(-1, len(FRAMES) * PLAIN, count).max(axis=1)
-    chosen = []
-    one, at = np.nonzero(best >= 2 * UNIT * UNIT * floor)
-    product = best[one, at].astype(np.int64)
-    one = shown[one]
+        of_frames = products.reshape(-1, len(FRAMES), products.shape[1]).max(axis=1)
+        best[start : start + BLOCK] = np.maximum.reduceat(of_frames, first, axis=1)
+    chosen = [np.zeros((0, 2), np.int64)]
     for split, present in enumerate(inside):
-        kept = present[one]
-        chosen.append(nearest_open(one[kept], asked[at[kept]], product[kept], split, settled, k))
+        there = np.nonzero(present[shown])[0]
+        here = best[there]
+        if len(here):
+            last = max(0, len(here) - CROWD * k)
+            least = np.maximum(np.partition(here, last, axis=0)[last], np.float32(2 * UNIT * UNIT * floor))
+            one, at = np.nonzero(here >= least)
+            product = here[one, at].astype(np.int64)
+            chosen.append(nearest_open(shown[there[one]], asked[at], product, split, settled, k))
     return np.concatenate(chosen)
 
 
@@ -102,17 +106,19 @@ def nearest_open(framed: Ints, plain: Ints, product: Ints, split: int, settled: 
     return found[nearest_k(found[:, 1], found[:, 0], found[:, 2], k), :2]
 
 
-def best_frames(framed: NDArray[np.int8], plain: NDArray[np.int8]) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return pair, frame, view and turn (0 upright, 1 mirrored) that fit best, [Q] each, Q from P to 2 P.
+def best_starts(framed: NDArray[np.int8], plain: NDArray[np.int8]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return pair, frame, view and turn (0 upright, 1 mirrored) that fit best, [Q] each, sorted by pair.
 
-    From int8 [P, FRAMES, CELLS * CELLS] and [P, PLAIN, CELLS * CELLS]. Each pair stands there once, and a second time
-    where the other turn fits about as well: a head is nearly its own mirror image, the more so when it is turned.
+    From int8 [P, FRAMES, CELLS * CELLS] and [P, VIEWS, CELLS * CELLS]. Up to STARTS of each way round, the other way
+    only where it fits about as well: a head is nearly its own mirror image, the more so when it is turned.
     """
     one = framed.astype(np.float32)
     mirrored = one.reshape(*one.shape[:2], CELLS, CELLS)[..., ::-1].reshape(one.shape)
-    products = np.stack([each @ plain.astype(np.float32).swapaxes(1, 2) for each in (one, mirrored)])
-    flat = products.reshape(2, len(one), -1)
-    best, at = flat.max(axis=2), flat.argmax(axis=2)
-    turn, pair = np.nonzero(best >= best.max(axis=0) - EITHER * UNIT * UNIT)
-    frame, view = np.divmod(at[turn, pair], PLAIN)
+    products = np.stack([each @ plain.astype(np.float32).swapaxes(1, 2) for each in (one, mirrored)], axis=1)
+    flat = products.reshape(len(one), 2, -1)
+    order = np.argsort(-flat, axis=2, kind="stable")[:, :, :STARTS]
+    best = np.take_along_axis(flat, order, axis=2)
+    near = best[:, :, :1] >= best[:, :, 0].max(axis=1)[:, None, None] - EITHER * UNIT * UNIT
+    pair, turn, rank = np.nonzero(near & ((best > 0) | (np.arange(order.shape[2]) == 0)))
+    frame, view = np.divmod(order[pair, turn, rank], plain.shape[1])
     return pair, frame, view, turn
