@@ -168,12 +168,12 @@ def test_both_ways_round_are_tried_only_where_they_fit_about_as_well():
     assert view.tolist() == [2] * 3 * STARTS and frame.tolist() == [*range(STARTS)] * 3  # the first of equals
 
 
-def test_a_pair_without_any_likeness_has_a_start_too():
-    zeros = np.zeros((1, 9, 256), np.int8), np.zeros((1, 4, 256), np.int8)
-    pair, frame, _, _ = best_starts(*zeros)
-    fit, start = framed_starts(*(np.zeros((len(pair), 16, 16), np.int8),) * 2, pair, 1)
-    whole, worst = framed_similarities(*(np.zeros((1, 64, 64), np.int8),) * 2, fit, frame[start])
-    assert pair.tolist() == [0, 0] and (whole[0], worst[0]) == (-1, -1)
+def test_pictures_without_any_likeness_are_told_apart_at_the_first_step():
+    pair, _, _, turn = best_starts(np.zeros((1, 9, 256), np.int8), np.zeros((1, 4, 256), np.int8))
+    start, fit = framed_starts(*(np.zeros((len(pair), 16, 16), np.int8),) * 2, 2 * pair + turn)
+    assert pair.tolist() == [0, 0] and start.shape == (0,) and fit.shape == (0, 4)
+    nothing = np.zeros((0, 64, 64), np.int8)
+    assert [len(each) for each in framed_similarities(nothing, nothing, fit, start)] == [0, 0]
 
 
 def test_false_colours_are_undone_and_no_other_colours_are_taken_for_them():

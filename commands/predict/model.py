@@ -215,13 +215,14 @@ def _plain(one: Described, other: Described) -> tuple[int, float, float]:
 def _framed(one: Described, part: Described) -> tuple[int, float, float]:
     """Return the same, where `part` may be no more than a part of `one`, or turned a little."""
     pair, frame, view, turn = best_starts(one.frames[None], part.descriptors[None])
-    turned = [
-        _upright(part.descriptors[at].reshape(CELLS, CELLS), int(way)) for at, way in zip(view, turn, strict=True)
-    ]
-    fit, start = framed_starts(one.frames[frame].reshape(-1, CELLS, CELLS), np.concatenate(turned), pair, 1)
-    way = int(turn[start[0]])
-    whole, worst = framed_similarities(one.views[:1], _upright(part.views[view[start[0]]], way), fit, frame[start])
-    return way, float(whole[0]), float(worst[0])
+    cells = [_upright(part.descriptors[at].reshape(CELLS, CELLS), int(way)) for at, way in zip(view, turn, strict=True)]
+    start, fit = framed_starts(one.frames[frame].reshape(-1, CELLS, CELLS), np.concatenate(cells), 2 * pair + turn)
+    if not len(start):
+        return 0, -1.0, -1.0
+    moving = np.concatenate([_upright(part.views[view[at]], int(turn[at])) for at in start])
+    whole, worst = framed_similarities(np.repeat(one.views[:1], len(start), axis=0), moving, fit, frame[start])
+    best = int(whole.argmax())
+    return int(turn[start[best]]), float(whole[best]), float(worst[best])
 
 
 def _upright(square: NDArray[np.int8], turn: int) -> NDArray[np.int8]:

@@ -240,16 +240,14 @@ def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.gener
     descriptors, views, rows = _opened(pictures)
     frames = np.load(pictures.frames, mmap_mode="r")
     pair, frame, view, turn = best_starts(frames[pairs[:, 0]], descriptors[pairs[:, 1]])
-    one, two = pairs.T
+    one, two = pairs[pair].T
     coarse = _upright(
-        frames[one[pair], frame].reshape(-1, CELLS, CELLS),
-        descriptors[two[pair], view].reshape(-1, CELLS, CELLS),
-        turn,
+        frames[one, frame].reshape(-1, CELLS, CELLS), descriptors[two, view].reshape(-1, CELLS, CELLS), turn
     )
-    fit, start = framed_starts(*coarse, pair, len(pairs))
-    fixed, moving = _upright(views[rows[one], 0], views[rows[two], view[start]], turn[start])
-    found = framed_similarities(fixed, moving, fit, frame[start])
-    return np.minimum(one, two), np.maximum(one, two), turn[start], *found
+    start, fit = framed_starts(*coarse, 2 * pair + turn)
+    one, two, frame, view, turn = (each[start] for each in (one, two, frame, view, turn))
+    fixed, moving = _upright(views[rows[one], 0], views[rows[two], view], turn)
+    return np.minimum(one, two), np.maximum(one, two), turn, *framed_similarities(fixed, moving, fit, frame)
 
 
 def _judged(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:

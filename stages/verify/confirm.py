@@ -51,24 +51,22 @@ def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving
 
 
 def framed_starts(
-    coarse_fixed: Views, coarse_moving: Views, pair: NDArray[np.int64], pairs: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the alignment of the descriptors from which each pair is best aligned, and which of them that is.
+    coarse_fixed: Views, coarse_moving: Views, way: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the starts from which to go on, int64 [K], and the alignment of their descriptors, float32 [K, 4].
 
-    Descriptors are int8 [Q, CELLS, CELLS], `pair` says whose they are, rising, at least one for each. Returns float32
-    [pairs, 4], NaN where not even the outlines are alike, and int64 [pairs].
+    Descriptors are int8 [Q, CELLS, CELLS]; of those with one number `way` the best goes on, where outlines are alike.
     """
-    fit, outline = np.empty((len(pair), 4), np.float32), np.empty(len(pair))
-    for at in _chunks(np.arange(len(pair)), 256):
+    fit, outline = np.empty((len(way), 4), np.float32), np.empty(len(way))
+    for at in _chunks(np.arange(len(way)), 256):
         fit[at], outline[at] = _fit_outlines(_levels(coarse_fixed[at]), _levels(coarse_moving[at]), None, 1)
-    best = np.lexsort((-outline, pair))[np.searchsorted(pair, np.arange(pairs))]
-    fit, outline = fit[best], outline[best]
-    on = np.nonzero(outline >= FRAMED_HALFWAY)[0]
-    for at in _chunks(on, 256):
-        fixed, moving = (_levels(each[best[at]]) for each in (coarse_fixed, coarse_moving))
-        fit[at], outline[at] = _fit_outlines(fixed, moving, fit[at], 1)
-    fit[outline < FRAMED_OUTLINE] = np.nan
-    return fit, best
+    order = np.lexsort((-outline, way))
+    best = order[np.unique(way[order], return_index=True)[1]]
+    best = best[outline[best] >= FRAMED_HALFWAY]
+    for at in _chunks(best, 256):
+        fit[at], outline[at] = _fit_outlines(_levels(coarse_fixed[at]), _levels(coarse_moving[at]), fit[at], 1)
+    best = best[outline[best] >= FRAMED_OUTLINE]
+    return best, fit[best]
 
 
 def framed_similarities(
@@ -79,11 +77,9 @@ def framed_similarities(
     `fit` is as `framed_starts` gives it, between `moving` and `fixed` within one of FRAMES each, [N].
     """
     whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
-    alike = np.nonzero(np.isfinite(fit[:, 0]))[0]
-    maps = affine.composed(_maps(fit[alike]), affine.inverse(FRAMES[frame[alike]]))
-    for part in _chunks(np.arange(len(alike)), 64):
-        at = alike[part]
-        whole[at], worst[at] = _framed_agreement(_levels(fixed[at]), _levels(moving[at]), maps[part])
+    maps = affine.composed(_maps(fit), affine.inverse(FRAMES[frame]))
+    for at in _chunks(np.arange(len(fixed)), 64):
+        whole[at], worst[at] = _framed_agreement(_levels(fixed[at]), _levels(moving[at]), maps[at])
     return whole, worst
 
 
