@@ -96,6 +96,7 @@ def study(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # a minute; the same at the root, above, is not
 def test_an_experiment_queued_in_a_study_runs_that_studys_pipeline(study: Path):
     sh(study, "dvc", "exp", "run", "--queue", "-S", "seed=3", "--name", "in-the-study")
     sh(study, "dvc", "queue", "start")
@@ -141,6 +142,7 @@ def test_plain_commands_end_well_where_the_other_studies_were_never_run(clone: P
     plainly(clone, tmp_path / "store")
 
 
+@pytest.mark.slow  # a minute and a half; the same at the root, above, is not
 def test_plain_commands_end_well_in_a_study(study: Path, tmp_path: Path):
     sh(study, "dvc", "repro")
     sh(study, "git", "add", "-A")
@@ -196,6 +198,7 @@ def test_metrics_diff_between_branches_shows_the_change(clone: Path):
     sh(clone, "dvc", "checkout", "-q")
 
 
+@pytest.mark.slow  # two minutes; the same on a study of a second is in test_replay.py
 def test_replay_says_same_for_a_true_commit_and_names_the_stage_of_a_forged_one(clone: Path):
     done = subprocess.run(
         [sys.executable, "-m", "commands", "replay", "--json"], cwd=clone, text=True, capture_output=True
