@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-from copying import encoded
+from copying import encoded, phantom
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -100,6 +100,14 @@ def jet(grey: Grey) -> NDArray[np.uint8]:
     return (colormaps["jet"](grey)[..., :3] * 255 + 0.5).astype(np.uint8)
 
 
+def beside_another(grey: Grey, draw: random.Random) -> Grey:
+    """Put another head, a phantom of the same height, at the left or at the right."""
+    other = Image.fromarray(phantom(8101, draw.randrange(64)))
+    other = other.resize((max(1, round(other.width * grey.shape[0] / other.height)), grey.shape[0]))
+    both = [grey, np.asarray(other)]
+    return np.concatenate(both if draw.random() < 0.5 else both[::-1], axis=1)
+
+
 Change = Callable[[Grey, random.Random], NDArray[np.uint8]]  # grey [H, W], or colours [H, W, 3]
 CHANGES: dict[str, Change] = {
     **{f"turned_{d}": lambda a, r, d=d: turned(a, r.choice((-d, d))) for d in (1, 2, 3, 5, 10)},
@@ -115,6 +123,7 @@ CHANGES: dict[str, Change] = {
     "equalised": lambda a, r: np.asarray(ImageOps.equalize(Image.fromarray(a))),
     "negative": lambda a, r: 255 - a,
     "jet": lambda a, r: jet(a),
+    "beside_another": beside_another,
     "jet_as_grey": lambda a, r: np.asarray(Image.fromarray(jet(a)).convert("L")),
 }
 
