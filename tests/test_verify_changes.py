@@ -59,6 +59,7 @@ FEWEST = {"turned_10": 0.5, "head_cropped_5": 0.75, "head_cropped_10": 0.5, "all
     "caption_on_white": 0.75,
     "jet_as_grey": 0.75,
     "watermark": 0.5,
+    "beside_another": 0.5,
     "turned_5": 0.9,
     "turned_3": 0.9,
     "turned_2": 0.9,
