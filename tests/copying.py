@@ -31,6 +31,7 @@ TWINS = Twins(
     similarity=0.84,
     neighbour=0.6,
     block=0.6,
+    lines=0.9,
     exact_up_to=50000,
 )
 VERIFY = VerifyParams(max_quarantined=0, max_pixels=10**7, twins=TWINS)

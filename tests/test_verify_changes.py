@@ -6,10 +6,11 @@ import random
 import numpy as np
 import pytest
 from changes import CHANGES, barred, captioned, changed, neck_cropped
-from copying import derived, encoded, jpeg, params, phantom
+from copying import PHANTOMS, derived, encoded, jpeg, params, phantom
 from matplotlib import colormaps
 from PIL import Image
 
+from stages.fetch.phantom.heads import slice_of
 from stages.verify.confirm import framed_similarities, framed_starts
 from stages.verify.decode import decode
 from stages.verify.describe import describe
@@ -28,6 +29,13 @@ def study(folder, training, testing, **changes):
             (folder / split / "a" / f"{number:03}.png").write_bytes(data)
         (folder / split / "b" / "x.png").write_bytes(encoded(phantom(1, 900 + len(split))))
     return examine_study(folder, params(**changes), 1)
+
+
+SEVERAL = PHANTOMS.model_copy(update={"slices_per_head": 4})
+
+
+def changed_grey(grey, name):
+    return np.asarray(CHANGES[name](np.ascontiguousarray(grey), random.Random(7)))
 
 
 def rows(found):
@@ -58,7 +66,7 @@ FEWEST = {"turned_10": 0.5, "head_cropped_5": 0.75, "head_cropped_10": 0.5, "all
     "neck_cropped_30": 0.5,
     "caption_on_white": 0.75,
     "jet_as_grey": 0.75,
-    "watermark": 0.5,
+    "watermark": 0.9,
     "beside_another": 0.5,
     "turned_5": 0.9,
     "turned_3": 0.9,
@@ -113,6 +121,23 @@ def test_a_changed_picture_is_found_from_either_side_and_mirrored(tmp_path, name
         [encoded(derived(grey, "mirrored_jpeg", k)) for k, grey in enumerate(pictures)],
     )
     assert rows(found).twin_kind.tolist() == ["mirrored"] * 6
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_watermark_hides_no_copy_and_makes_none(tmp_path, turned):
+    """Next slices of heads, each with a watermark, beside the pictures that were marked, upright or on their side."""
+    slices = [
+        (slice_of(SEED, "pituitary", head, 0, SEVERAL), slice_of(SEED, "pituitary", head, 1, SEVERAL))
+        for head in range(8)
+    ]
+    marked = [np.rot90(changed_grey(one.grey, "watermark"), turned) for one, _ in slices]
+    found = study(
+        tmp_path, [encoded(each.grey) for pair in slices for each in pair], [encoded(grey) for grey in marked]
+    )
+    pairs = dict(zip(found.pairs.path, found.pairs.twin, strict=True))
+    assert pairs.items() <= {f"Testing/a/{k:03}.png": f"Training/a/{2 * k:03}.png" for k in range(8)}.items()
+    assert len(pairs) >= 7
+    assert (found.pairs.similarity.astype(float) < params().verify.twins.similarity).any()
 
 
 def test_index_finds_parts_of_pictures_too(tmp_path):
@@ -174,7 +199,7 @@ def test_pictures_without_any_likeness_are_told_apart_at_the_first_step():
     start, fit = framed_starts(*(np.zeros((len(pair), 16, 16), np.int8),) * 2, 2 * pair + turn)
     assert pair.tolist() == [0, 0] and start.shape == (0,) and fit.shape == (0, 4)
     nothing = np.zeros((0, 64, 64), np.int8)
-    assert [len(each) for each in framed_similarities(nothing, nothing, fit, start)] == [0, 0]
+    assert [len(each) for each in framed_similarities(nothing, nothing, fit, start)] == [0, 0, 0]
 
 
 def test_false_colours_are_undone_and_no_other_colours_are_taken_for_them():

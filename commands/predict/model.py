@@ -22,7 +22,7 @@ from stages.runtime import Device
 from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar
 from stages.verify import picture as pictures
-from stages.verify.confirm import framed_similarities, framed_starts, similarities
+from stages.verify.confirm import Agreement, framed_similarities, framed_starts, similarities
 from stages.verify.decode import DecodeError
 from stages.verify.describe import CELLS, Described, describe
 from stages.verify.overlap import best_starts
@@ -192,37 +192,37 @@ def digests(data: Path) -> pd.DataFrame:
 def copy_kind(one: Described, other: Described, twins: Twins) -> str:
     """Return copy, mirrored or rotated where two pictures are the same one, else ""; as the verify stage decides."""
     for compare, first, second in ((_plain, one, other), (_framed, one, other), (_framed, other, one)):
-        turn, whole, worst = compare(first, second)
-        if whole >= twins.similarity and worst >= twins.block:
-            return KINDS[turn]
+        turns, found = compare(first, second)
+        alike = np.where(found.one_picture(twins), found.whole, -1.0)
+        if alike.max(initial=-1.0) > -1:
+            return KINDS[turns[alike.argmax()]]
     return ""
 
 
-def _plain(one: Described, other: Described) -> tuple[int, float, float]:
-    """Return turn, similarity and worst block of the two views most like each other."""
+def _plain(one: Described, other: Described) -> tuple[NDArray[np.int64], Agreement]:
+    """Return turn and agreement, [1], of the two views most like each other."""
     products = best_products(parts(one.descriptors), parts(other.descriptors))
     view, its_view = np.unravel_index(int(products.argmax()), products.shape)
-    turn = int(best_turns(one.descriptors[view][None], other.descriptors[its_view][None])[0])
-    whole, worst = similarities(
+    turns = best_turns(one.descriptors[view][None], other.descriptors[its_view][None])
+    turn = int(turns[0])
+    return turns, similarities(
         one.views[view][None],
         _upright(other.views[its_view], turn),
         one.descriptors[view].reshape(1, CELLS, CELLS),
         _upright(other.descriptors[its_view].reshape(CELLS, CELLS), turn),
     )
-    return turn, float(whole[0]), float(worst[0])
 
 
-def _framed(one: Described, part: Described) -> tuple[int, float, float]:
-    """Return the same, where `part` may be no more than a part of `one`, or turned a little."""
+def _framed(one: Described, part: Described) -> tuple[NDArray[np.int64], Agreement]:
+    """Return the same from every start, [N], where `part` may be no more than a part of `one`, or turned a little."""
     pair, frame, view, turn = best_starts(one.frames[None], part.descriptors[None])
     cells = [_upright(part.descriptors[at].reshape(CELLS, CELLS), int(way)) for at, way in zip(view, turn, strict=True)]
     start, fit = framed_starts(one.frames[frame].reshape(-1, CELLS, CELLS), np.concatenate(cells), 2 * pair + turn)
     if not len(start):
-        return 0, -1.0, -1.0
+        return start, Agreement.none(0)
     moving = np.concatenate([_upright(part.views[view[at]], int(turn[at])) for at in start])
-    whole, worst = framed_similarities(np.repeat(one.views[:1], len(start), axis=0), moving, fit, frame[start])
-    best = int(whole.argmax())
-    return int(turn[start[best]]), float(whole[best]), float(worst[best])
+    found = framed_similarities(np.repeat(one.views[:1], len(start), axis=0), moving, fit, frame[start])
+    return turn[start], found
 
 
 def _upright(square: NDArray[np.int8], turn: int) -> NDArray[np.int8]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.runtime import ordered
-from stages.verify.confirm import framed_similarities, framed_starts, similarities
+from stages.verify.confirm import Agreement, framed_similarities, framed_starts, similarities
 from stages.verify.describe import CELLS, VIEWS
 from stages.verify.frames import FRAMES, SIDE
 from stages.verify.groups import group_files
@@ -50,6 +50,7 @@ class Pairs(NamedTuple):
     turn: Ints  # what must be done to `left` to see `right`
     similarity: NDArray[np.float64]  # correlation of the aligned views, 4 decimals
     worst: NDArray[np.float64]  # correlation of the third-worst of 16 blocks, 4 decimals
+    lines: NDArray[np.float64]  # correlation that three in ten lines reach, 4 decimals
     same: NDArray[np.bool_]  # the verdict: one picture
     near: NDArray[np.bool_]  # or two of one head, about a slice apart
 
@@ -71,10 +72,11 @@ def _verdicts(near: Ints, judge: Judge, twins: Twins, pool: Executor) -> Pairs:
     chunks = [near[start : start + 512] for start in range(0, len(near), 512)]
     found = list(ordered(pool, judge, chunks, AHEAD))
     if not found:
-        return Pairs._make(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, float, float, bool, bool))
-    left, right, turn, whole, worst = (np.concatenate([part[k] for part in found]) for k in range(5))
-    same = (whole >= twins.similarity) & (worst >= twins.block)
-    return Pairs(left, right, turn, whole, worst, same, ~same & (whole >= twins.neighbour))
+        return Pairs._make(np.zeros(0, kind) for kind in 3 * [np.int64] + 3 * [float] + 2 * [bool])
+    left, right, turn, *measures = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    agreement = Agreement(*measures)
+    same = agreement.one_picture(twins)
+    return Pairs(left, right, turn, *agreement, same, ~same & (agreement.whole >= twins.neighbour))
 
 
 def _joined(plain: Pairs, framed: Pairs) -> Pairs:
@@ -236,7 +238,7 @@ def _framed_sides(pictures: Pictures, shown: bytes) -> NDArray[np.float32]:
 
 
 def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
-    """Return left, right, turn, similarity and worst block of pairs of pictures, the framed one first."""
+    """Return left, right, turn and agreement of pairs of pictures, the framed one first."""
     descriptors, views, rows = _opened(pictures)
     frames = np.load(pictures.frames, mmap_mode="r")
     pair, frame, view, turn = best_starts(frames[pairs[:, 0]], descriptors[pairs[:, 1]])
@@ -251,7 +253,7 @@ def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.gener
 
 
 def _judged(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
-    """Return left, right, turn, similarity and worst block of pairs of entries."""
+    """Return left, right, turn and agreement of pairs of entries."""
     descriptors, views, rows = _opened(pictures)
     (left, seen_left), (right, seen_right) = np.divmod(pairs[:, 0], VIEWS), np.divmod(pairs[:, 1], VIEWS)
     one, two = descriptors[left, seen_left], descriptors[right, seen_right]

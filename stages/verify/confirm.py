@@ -2,21 +2,27 @@
 
 Neighbouring slices of one head agree in outline and in much of the anatomy, so a plain correlation near 0.9 proves
 nothing. They do not agree in detail, and a copy does, whatever was done to its contrast. So views are aligned, all but
-their finest detail is taken away, and what is left is correlated: over the whole, and over each of 16 blocks.
+their finest detail is taken away, and what is left is correlated: over the whole, and over each of 16 blocks. A text
+all over a picture disturbs both, but it is written in lines, and leaves those between as they were.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.verify import affine
 from stages.verify.frames import FRAMES, SIDE
+from stages.verify.schema import Twins
 
 FAINTEST = 0.001  # mean square of the detail around a pixel, below which there is none
 BLOCKS = 4  # a view is judged by 4 x 4 blocks
+WORTH = 0.5  # correlation of the detail from which on a text is looked for
+DRAWN = 0.2  # of what differs, as squares: the share that the mean of each line holds, from which on it is a text's
+CLEAR = 30  # per cent of the lines: as many as a text tiled over a picture leaves between its own
+FEWEST_LINES = 16  # with detail in them, for that to say something
 OUTLINE = 0.8  # correlation of aligned descriptors below which no two pictures are the same
 HALFWAY = 0.6  # the same after half of the steps
 FRAMED_HALFWAY = 0.5  # the same after one step where one of the two may be a part of the other
@@ -31,23 +37,39 @@ Views = NDArray[np.int8]  # [N, SIDE, SIDE]
 Floats = NDArray[np.float64]
 
 
-def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving: Views) -> tuple[Floats, Floats]:
-    """Return how alike pairs of views are, given also their descriptors, int8 [N, CELLS, CELLS].
+class Agreement(NamedTuple):
+    """How alike the detail of aligned views is; float64 [N] each, rounded to 4 decimals: last bits decide nothing."""
 
-    Returns
-    -------
-    whole, worst : float64 [N]
-        Correlation of the detail of aligned views, and that of their third-worst block with detail in it; rounded to 4
-        decimals, so that the last bits of a sum decide nothing. Both -1 for pairs whose outlines already differ.
-    """
-    whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
+    whole: Floats  # its correlation; -1 for pairs whose outlines already differ, as the others are
+    worst: Floats  # that of the third-worst block with detail in it
+    lines: Floats  # that which CLEAR per cent of the lines reach, where what differs is drawn in lines; else -1
+
+    @classmethod
+    def none(cls, count: int) -> Agreement:
+        """Return that of so many pairs that are not alike."""
+        return cls(*(np.full(count, -1.0) for _ in cls._fields))
+
+    def one_picture(self, twins: Twins) -> NDArray[np.bool_]:
+        """Return the verdicts, [N]: alike all over, or between the lines of a text."""
+        all_over = (self.whole >= twins.similarity) & (self.worst >= twins.block)
+        return all_over | ((self.whole >= twins.neighbour) & (self.lines >= twins.lines))
+
+    def put(self, at: NDArray[np.intp], found: Agreement, where: NDArray[np.bool_] | bool = True) -> None:
+        """Set those of the pairs `at`, as far as `where` says so."""
+        for here, each in zip(self, found, strict=True):
+            here[at] = np.where(where, each, here[at])
+
+
+def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving: Views) -> Agreement:
+    """Return how alike pairs of views are, given also their descriptors, int8 [N, CELLS, CELLS]."""
+    found = Agreement.none(len(fixed))
     for wide in _chunks(np.arange(len(fixed)), 256):
         fit, alike = _alike(_levels(coarse_fixed[wide]), _levels(coarse_moving[wide]))
         for part in _chunks(alike, 32):
             at = wide[part]
             one = _levels(fixed[at])
-            whole[at], worst[at] = agreement(one, *align(one, _levels(moving[at]), fit[part]))
-    return whole, worst
+            found.put(at, agreement(one, *align(one, _levels(moving[at]), fit[part])))
+    return found
 
 
 def framed_starts(
@@ -69,18 +91,16 @@ def framed_starts(
     return best, fit[best]
 
 
-def framed_similarities(
-    fixed: Views, moving: Views, fit: NDArray[np.float32], frame: NDArray[np.int64]
-) -> tuple[Floats, Floats]:
+def framed_similarities(fixed: Views, moving: Views, fit: NDArray[np.float32], frame: NDArray[np.int64]) -> Agreement:
     """Return the same of pairs in which `moving` may be no more than a part of `fixed`, or turned a little.
 
     `fit` is as `framed_starts` gives it, between `moving` and `fixed` within one of FRAMES each, [N].
     """
-    whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
+    found = Agreement.none(len(fixed))
     maps = affine.composed(_maps(fit), affine.inverse(FRAMES[frame]))
     for at in _chunks(np.arange(len(fixed)), 64):
-        whole[at], worst[at] = _framed_agreement(_levels(fixed[at]), _levels(moving[at]), maps[at])
-    return whole, worst
+        found.put(at, _framed_agreement(_levels(fixed[at]), _levels(moving[at]), maps[at]))
+    return found
 
 
 def _maps(fit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,12 +110,12 @@ def _maps(fit: NDArray[np.float32]) -> NDArray[np.float32]:
     return maps
 
 
-def _framed_agreement(fixed: Images, moving: Images, maps: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    whole, worst = np.full(len(fixed), -1.0), np.full(len(fixed), -1.0)
+def _framed_agreement(fixed: Images, moving: Images, maps: NDArray[np.float32]) -> Agreement:
+    found = Agreement.none(len(fixed))
     small, small_moving, on = _halved(fixed), _halved(moving), np.arange(len(fixed))
     for least in FRAMED_COARSE:
         if not len(on):
-            return whole, worst
+            return found
         refined = affine.refined(small[on], small_moving[on], maps[on], 1)
         alike = _correlation(small[on], *affine.resampled(small_moving[on], refined)) >= least
         maps[on] = refined
@@ -105,9 +125,8 @@ def _framed_agreement(fixed: Images, moving: Images, maps: NDArray[np.float32]) 
         maps = affine.refined(fixed, moving, maps[on], 2)
         moved, inside = affine.resampled(moving, np.asarray(np.rint(maps * 4096) / 4096, np.float32))
         enough = np.mean(inside, axis=(1, 2)) >= OVERLAP
-        found = agreement(fixed, moved, inside)
-        whole[on], worst[on] = (np.where(enough, each, -1.0) for each in found)
-    return whole, worst
+        found.put(on, agreement(fixed, moved, inside), enough)
+    return found
 
 
 def _correlation(one: Images, two: Images, inside: NDArray[np.bool_]) -> Floats:
@@ -214,18 +233,57 @@ def _weights(at: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(1 - apart, 0).astype(np.float32)
 
 
-def agreement(a: Images, b: Images, inside: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return the correlation of two views' detail over the whole and of the third-worst block, within both."""
-    (a, has_a), (b, has_b) = _detail(a), _detail(b)
+def agreement(fixed: Images, moved: Images, inside: NDArray[np.bool_]) -> Agreement:
+    """Return how the detail of two views agrees within both."""
+    (a, has_a), (b, has_b) = _detail(fixed), _detail(moved)
     # What is clipped to white or black in one of the two has no detail left there to agree with.
     both = inside & has_a & has_b
     a, b = a * both, b * both
-    ab, aa, bb = _block_sums(a * b), _block_sums(a * a), _block_sums(b * b)
+    products = np.stack([a * b, a * a, b * b])
+    ab, aa, bb = sums = _block_sums(products)
     whole = ab.sum(axis=1) / np.sqrt(np.maximum(aa.sum(axis=1) * bb.sum(axis=1), 1e-6))
-    blocks = ab / np.sqrt(np.maximum(aa * bb, 1e-6))
+    blocks, judged = _correlations(sums)
+    worst = np.sort(np.where(judged, blocks, 1.0), axis=1)[:, 2]
+    clear, on = np.full(len(whole), -1.0), whole >= WORTH
+    clear[on] = _clear_lines(_difference(fixed[on], moved[on], both[on]), both[on], products[:, on])
+    return Agreement(*(np.round(each, 4) for each in (whole, worst, clear)))
+
+
+def _clear_lines(difference: Images, both: NDArray[np.bool_], products: Images) -> Floats:
+    """Return what Agreement says of lines, [N]: of rows, or after a quarter turn of columns.
+
+    Measured on text tiled over pictures, and on neighbouring slices, whose difference follows no lines: docs/audit.md.
+    """
+    found = np.full(len(both), -1.0)
+    total = (difference * difference).sum(axis=(1, 2))
+    for axis in (2, 1):
+        held = difference.sum(axis=axis) ** 2 / np.maximum(both.sum(axis=axis), 1)
+        drawn = np.round(held.sum(axis=1) / np.maximum(total, 1e-6), 4) >= DRAWN
+        lines, judged = _correlations(products.sum(axis=axis + 1).astype(np.float64))
+        count = judged.sum(axis=1)
+        highest = np.sort(np.where(judged, lines, -1.0), axis=1)[:, ::-1]
+        clear = highest[np.arange(len(count)), count * CLEAR // 100]
+        found = np.maximum(found, np.where(drawn & (count >= FEWEST_LINES), clear, -1.0))
+    return found
+
+
+def _difference(one: Images, two: Images, both: NDArray[np.bool_]) -> Images:
+    """Return what is left of `one` when the best multiple of `two` and the mean are taken away, where both show."""
+    one, two = one * both, two * both
+    times = (one * two).sum(axis=(1, 2)) / np.maximum((two * two).sum(axis=(1, 2)), 1e-6)
+    left = one - two * times[:, None, None]
+    mean = left.sum(axis=(1, 2)) / np.maximum(both.sum(axis=(1, 2)), 1)
+    return np.asarray((left - mean[:, None, None]) * both, np.float32)
+
+
+def _correlations(sums: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the correlation of every part, [N, parts], and which have detail: others prove nothing.
+
+    `sums`, [3, N, parts], are those of the product of two images' detail, and of the square of each.
+    """
+    ab, aa, bb = sums
     share = np.minimum(*(each / np.maximum(each.mean(axis=1, keepdims=True), 1e-6) for each in (aa, bb)))
-    judged = np.where(share > 0.15, blocks, 1.0)  # a block without detail of its own proves nothing
-    return np.round(whole, 4), np.round(np.sort(judged, axis=1)[:, 2], 4)
+    return ab / np.sqrt(np.maximum(aa * bb, 1e-6)), share > 0.15
 
 
 def _detail(images: Images) -> tuple[Images, NDArray[np.bool_]]:
@@ -261,4 +319,4 @@ _MEMBER = np.repeat(np.eye(BLOCKS, dtype=np.float32), SIDE // BLOCKS, axis=0)  #
 
 
 def _block_sums(values: Images) -> Floats:
-    return (_MEMBER.T @ (values @ _MEMBER)).reshape(len(values), -1).astype(np.float64)
+    return (_MEMBER.T @ (values @ _MEMBER)).reshape(*values.shape[:-2], -1).astype(np.float64)

@@ -47,7 +47,7 @@ class Links:
         self.rows, self.members = rows, members
         self.picture = {file: number for number, files in enumerate(members) for file in files}
         self._near: dict[int, list[tuple[int, str, float, bool, bool]]] = defaultdict(list)
-        for left, right, turn, similarity, _, same, near in zip(*(field.tolist() for field in pairs), strict=True):
+        for left, right, turn, similarity, *_, same, near in zip(*(field.tolist() for field in pairs), strict=True):
             self._near[left].append((right, KINDS[turn], similarity, same, near))
             self._near[right].append((left, KINDS[turn], similarity, same, near))
         self.firsts = [self._first_of_each_split(files) for files in members]

@@ -19,6 +19,7 @@ class Twins(Group):
     similarity: Share  # correlation of two aligned views from which on they are one picture
     neighbour: Share  # the same from which on two pictures that are not one are of one head, a slice or so apart
     block: Share  # correlation that the worst part of the picture must reach as well
+    lines: Share  # correlation that does instead where three in ten lines of pixels reach it, between those of a text
     exact_up_to: Annotated[
         int, Field(ge=0, le=1_000_000)
     ]  # descriptors, 1 to 4 a picture; an index of clusters is searched beyond
