@@ -196,7 +196,7 @@ def test_both_ways_round_are_tried_only_where_they_fit_about_as_well():
 
 def test_pictures_without_any_likeness_are_told_apart_at_the_first_step():
     pair, _, _, turn = best_starts(np.zeros((1, 9, 256), np.int8), np.zeros((1, 4, 256), np.int8))
-    start, fit = framed_starts(*(np.zeros((len(pair), 16, 16), np.int8),) * 2, 2 * pair + turn)
+    start, fit = framed_starts(*(np.zeros((len(pair), 16, 16), np.int8),) * 2, pair, turn)
     assert pair.tolist() == [0, 0] and start.shape == (0,) and fit.shape == (0, 4)
     nothing = np.zeros((0, 64, 64), np.int8)
     assert [len(each) for each in framed_similarities(nothing, nothing, fit, start)] == [0, 0, 0]

@@ -217,7 +217,7 @@ def _framed(one: Described, part: Described) -> tuple[NDArray[np.int64], Agreeme
     """Return the same from every start, [N], where `part` may be no more than a part of `one`, or turned a little."""
     pair, frame, view, turn = best_starts(one.frames[None], part.descriptors[None])
     cells = [_upright(part.descriptors[at].reshape(CELLS, CELLS), int(way)) for at, way in zip(view, turn, strict=True)]
-    start, fit = framed_starts(one.frames[frame].reshape(-1, CELLS, CELLS), np.concatenate(cells), 2 * pair + turn)
+    start, fit = framed_starts(one.frames[frame].reshape(-1, CELLS, CELLS), np.concatenate(cells), pair, turn)
     if not len(start):
         return start, Agreement.none(0)
     moving = np.concatenate([_upright(part.views[view[at]], int(turn[at])) for at in start])

@@ -246,7 +246,7 @@ def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.gener
     coarse = _upright(
         frames[one, frame].reshape(-1, CELLS, CELLS), descriptors[two, view].reshape(-1, CELLS, CELLS), turn
     )
-    start, fit = framed_starts(*coarse, 2 * pair + turn)
+    start, fit = framed_starts(*coarse, pair, turn)
     one, two, frame, view, turn = (each[start] for each in (one, two, frame, view, turn))
     fixed, moving = _upright(views[rows[one], 0], views[rows[two], view], turn)
     return np.minimum(one, two), np.maximum(one, two), turn, *framed_similarities(fixed, moving, fit, frame)

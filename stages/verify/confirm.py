@@ -73,12 +73,14 @@ def similarities(fixed: Views, moving: Views, coarse_fixed: Views, coarse_moving
 
 
 def framed_starts(
-    coarse_fixed: Views, coarse_moving: Views, way: NDArray[np.int64]
+    coarse_fixed: Views, coarse_moving: Views, pair: NDArray[np.int64], turn: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the starts from which to go on, int64 [K], and the alignment of their descriptors, float32 [K, 4].
 
-    Descriptors are int8 [Q, CELLS, CELLS]; of those with one number `way` the best goes on, where outlines are alike.
+    Descriptors are int8 [Q, CELLS, CELLS]; of those of one pair and way round (`turn`: 0 upright, 1 mirrored) the best
+    goes on, where outlines are alike.
     """
+    way = 2 * pair + turn
     fit, outline = np.empty((len(way), 4), np.float32), np.empty(len(way))
     for at in _chunks(np.arange(len(way)), 256):
         fit[at], outline[at] = _fit_outlines(_levels(coarse_fixed[at]), _levels(coarse_moving[at]), None, 1)
