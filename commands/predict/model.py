@@ -22,7 +22,8 @@ from stages.runtime import Device
 from stages.shell.errors import InputError
 from stages.shell.progress import progress_bar
 from stages.verify import picture as pictures
-from stages.verify.confirm import Agreement, framed_similarities, framed_starts, similarities
+from stages.verify.agreement import Agreement
+from stages.verify.confirm import framed_similarities, framed_starts, similarities
 from stages.verify.decode import DecodeError
 from stages.verify.describe import CELLS, Described, describe
 from stages.verify.overlap import best_starts

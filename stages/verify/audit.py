@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.runtime import ordered
-from stages.verify.confirm import Agreement, framed_similarities, framed_starts, similarities
+from stages.verify.agreement import Agreement
+from stages.verify.confirm import framed_similarities, framed_starts, similarities
 from stages.verify.describe import CELLS, VIEWS
 from stages.verify.frames import FRAMES, SIDE
 from stages.verify.groups import group_files
