@@ -83,7 +83,10 @@ def test_the_comment_shows_what_changed_and_of_which_study(tmp_path: Path):
     said = commented(folder, "HEAD^")
     assert said.startswith("### Results of `") and "#### studies/nickparvar\n" in said
     assert re.search(r"\| metrics/test.json +\| accuracy +\| 0.98\d+ +\| 0.5 ", said)
-    assert re.search(r"\| \*\*glioma\*\* \| (\d+) → (\d+) \| \d+ \| 0 → 1 \| ", said)
+    cells = re.search(r"\| \*\*glioma\*\* \| (\d+) → (\d+) \| \d+ \| (\d+) → (\d+) \| ", said)
+    assert cells, said
+    right, fewer, wrong, more = (int(each) for each in cells.groups())
+    assert (fewer, more) == (right - 1, wrong + 1)
     assert "without a copy in training; a row a true class, in images, the same in both:" in said
     assert "brainmri: predictions of HEAD^ (" in said, "what is not in the cache is said, with what to do"
     others = sorted(path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("studies/*/dvc.yaml"))
