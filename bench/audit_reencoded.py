@@ -20,7 +20,7 @@ from stages.params import load
 from stages.runtime import workers
 from stages.verify.decode import decode_grey
 from stages.verify.schema import Params
-from stages.verify.study import examine_study
+from stages.verify.study import Examined, examine_study
 
 STUDY = Path(__file__).parents[1]
 
@@ -51,7 +51,7 @@ def main() -> None:
     report(found, len(files), options.out)
 
 
-def report(found, count: int, out: Path | None) -> None:
+def report(found: Examined, count: int, out: Path | None) -> None:
     table = found.manifest.set_index("path")
     groups = table.group
     tests = [f"Testing/all/{number:06}.jpg" for number in range(count)]

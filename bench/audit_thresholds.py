@@ -56,7 +56,7 @@ def measure(seed: int, params: Params) -> dict[str, Any]:
         truth = plant(Path(folder), seed)
         found = study.examine_study(Path(folder), params, workers())
     table = found.manifest.set_index("path")
-    true = {way: [] for way in WAYS}
+    true: dict[str, list[Any]] = {way: [] for way in WAYS}
     for path, (source, kind) in truth.items():
         row = table.loc[path]
         # A gain of nearly 1 leaves every pixel as it was: that is called what it is.
@@ -102,7 +102,7 @@ def plot(points: list[dict[str, Any]], params: Params, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    bins = np.arange(0, 1.0001, 0.01)
+    bins = np.arange(0, 1.0001, 0.01).tolist()
     axes.hist([value for p in points for way in WAYS for _, value in p["true"][way]], bins, label="planted copies")
     axes.hist([max(value, 0) for p in points for value in p["different"]], bins, label="different pictures, nearest")
     axes.axvline(params.verify.twins.similarity, color="black", ls="--", label="threshold")

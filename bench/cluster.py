@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -35,7 +36,7 @@ WRITES = {
 }
 
 
-def run(stage: str, study: Path, cluster: Cluster | None, kill_after: float | None = None) -> dict[str, object]:
+def run(stage: str, study: Path, cluster: Cluster | None, kill_after: float | None = None) -> dict[str, Any]:
     """Run a stage; return its seconds and the digest of what it wrote."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "BRAINMRI_WORKERS": "2"}
     environment["BRAINMRI_CLUSTER"] = cluster.address if cluster else ""
@@ -51,7 +52,7 @@ def run(stage: str, study: Path, cluster: Cluster | None, kill_after: float | No
     return {"seconds": seconds, "digest": digest}
 
 
-def median(runs: list[dict[str, object]], what: str) -> float:
+def median(runs: list[dict[str, Any]], what: str) -> float:
     return round(statistics.median(float(each[what]) for each in runs), 2)
 
 

@@ -173,8 +173,8 @@ def emptied(folder: Path) -> Path:
 def training(folder: Path, steps: int, trainers: int = 1) -> Iterator[subprocess.Popen[str]]:
     """Start a training by so many workers, which saves every so many steps; the end of the block kills it."""
     environment = variables(BRAINMRI_CHECKPOINT_STEPS=str(steps), BRAINMRI_TRAINERS=str(trainers))
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(training_command(folder), env=environment, text=True, **pipes) as process:
+    command, pipe = training_command(folder), subprocess.PIPE
+    with subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=subprocess.STDOUT) as process:
         try:
             yield process
         finally:
@@ -270,9 +270,10 @@ def train(chosen: Params, team: workers.Alone) -> None:
     network.fit(model, tensors, "models/init.safetensors")
     trainer = SparingTrainer(model, images, val, chosen, meta.mean, meta.std, team)
     if not team.first:
-        state, progress = team.from_first(None, None)
-        if state is not None:
-            trainer.restore(state, progress)
+        theirs: Progress | None = None
+        state, theirs = team.from_first(None, theirs)
+        if state is not None and theirs is not None:
+            trainer.restore(state, theirs)
         trainer.fit(Nowhere())
         return
     with only_one("training.lock"):  # a call that was cut may have left its training running

@@ -123,7 +123,9 @@ def _shards(images: Images, options: argparse.Namespace) -> dict[str, Any]:
     """Return medians of training at each number of shards that leaves them two images, and their share of one's."""
     runtime.exact(options.threads, options.precision)
     counts = [count for count in (1, 2, 4, 8) if options.batch_size % count == 0 and options.batch_size >= 2 * count]
-    ways = {str(count): partial(speed.turn, _steps_of(images, options, count), args=options) for count in counts}
+    ways: dict[str, Callable[[int], float]] = {
+        str(count): partial(speed.turn, _steps_of(images, options, count), args=options) for count in counts
+    }
     medians, _ = speed.in_turns(ways, options.steps, options.repeats)
     return {"images_per_second": medians} | {
         "share_of_one": {name: round(each / medians["1"], 3) for name, each in medians.items()}

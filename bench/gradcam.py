@@ -47,7 +47,7 @@ def images(study: Path, meta: network.Meta, most: int) -> tuple[torch.Tensor, to
 
 def heat(model: nn.Module, x: torch.Tensor, numbers: torch.Tensor, layer: str, way: str) -> torch.Tensor:
     """Return maps [N, S, S]."""
-    kept = {}
+    kept: dict[str, torch.Tensor] = {}
     hook = model.get_submodule(layer).register_forward_hook(lambda _m, _i, output: kept.update(found=output))
     score = model(x.clone().requires_grad_())[torch.arange(len(x)), numbers].sum()
     (gradient,) = torch.autograd.grad(score, kept["found"])

@@ -44,7 +44,7 @@ def write(folder: Path, slices: int) -> None:
         if number % LIKE < 2:
             drawn = Image.fromarray(slice_of(0, label, head, place, PARAMS).grey).resize((SIDE - 40, SIDE - 40))
             grey = np.zeros((SIDE, SIDE), np.uint8)
-            grey[20:-20, 20:-20] = drawn
+            grey[20:-20, 20:-20] = np.asarray(drawn)
             kept[label] = grey
         shown = np.roll(kept[label], number % LIKE, 1) // (1 + number % 3)
         name = f"{split}/{label}/{number:05d}"
