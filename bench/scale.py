@@ -74,13 +74,16 @@ def audited(raw: Path, scratch: Path) -> dict[str, float]:
     chosen, pool, clock = params.load(Params), Inline(), Clock()
     twins = chosen.verify.twins.model_copy(update={"exact_up_to": 0})
     paths = files(raw, chosen.classes)
-    rows, descriptors, frames = clock("scan", study._scan_to, scratch, paths, raw, chosen.verify, pool)
+    rows, descriptors, frames, order = clock("scan", study._scan_to, scratch, paths, raw, chosen.verify, pool)
     gathered = gather(rows, [bool(each.any()) for each in descriptors])
-    pictures = study._pictures(scratch, gathered, descriptors, frames)
+    pictures = study._pictures(scratch, gathered, descriptors, frames, order)
     near = clock("candidates", audit.candidates, pictures, twins, pool)
-    plain = clock("judge", audit._verdicts, near, lambda pairs: audit._judged(pairs, pictures), twins, pool)
-    parts = clock("framed candidates", audit.framed_candidates, pictures, plain, twins, pool)
-    framed = clock("judge framed", audit._verdicts, parts, lambda p: audit._judged_framed(p, pictures), twins, pool)
+    plain = clock("judge", audit._verdicts, near, lambda pairs: audit._judged(pairs, pictures, twins), twins, pool)
+    settled, place = audit._settled(pictures, plain), audit._stand_ins(pictures, plain)
+    parts = clock("framed candidates", audit.framed_candidates, pictures, settled, place, twins, pool)
+    framed = clock(
+        "judge framed", audit._verdicts, parts, lambda p: audit._judged_framed(p, pictures, twins), twins, pool
+    )
     pairs = audit._joined(plain, framed)
     clock("table", study._examined, rows, gathered, pairs, descriptors, {})
     tracemalloc.start()
@@ -101,6 +104,7 @@ def audited(raw: Path, scratch: Path) -> dict[str, float]:
         "table_bytes": table_bytes / count,
         "prepare_s": clock.parts["prepare"] / len(sample),
         "descriptors": len(audit._entries(pictures)) / count,
+        "shown": len(np.unique(place)) / count,
         "raw_bytes": sum((raw / path).stat().st_size for path in paths) / count,
     }
 
@@ -149,7 +153,7 @@ def told(one: dict[str, float], images: int) -> dict[str, float]:
     asked_s = million / MILLION / 8  # a query in one turn, among a million
     stored = images * one["descriptors"]
     plain = sum(stored * 8 * asked_s * (share * stored / MILLION) ** 0.5 for share in SHARES)
-    framed = images * len(FRAMES) * 2 * asked_s * (stored / MILLION) ** 0.5
+    framed = images * one["shown"] * len(FRAMES) * 2 * asked_s * (one["shown"] * stored / MILLION) ** 0.5
     largest = one["build_300000_s"] * distances(SHARES[0] * stored) / distances(300_000)
     hours = {
         "scan": images * one["scan_s"],

@@ -14,7 +14,7 @@ from stages.fetch.phantom.heads import slice_of
 from stages.verify.confirm import framed_similarities, framed_starts
 from stages.verify.decode import decode
 from stages.verify.describe import describe
-from stages.verify.overlap import STARTS, best_starts, one_of_alike
+from stages.verify.overlap import STARTS, Settled, best_starts, of_those_left_out, stand_ins
 from stages.verify.study import examine_study
 
 SEED, COUNT = 7002, 12  # never used to choose a threshold
@@ -172,7 +172,38 @@ def test_a_copy_is_framed_only_where_it_looks_different_or_lies_in_another_split
     heads = np.stack([each.reshape(-1) for each in (one, one[:, ::-1], one, other, one.T)])
     inside = np.array([[1, 1, 0, 1, 1], [0, 0, 1, 0, 0]], bool)
     left, right = np.zeros(4, np.int64), np.arange(1, 5)
-    assert one_of_alike(heads, left, right, inside).tolist() == [0, 2, 3, 4]
+    assert stand_ins(heads, left, right, inside).tolist() == [0, 0, 2, 3, 4]
+
+
+def test_two_pictures_of_a_chain_are_settled_only_where_both_have_a_direct_copy_in_the_others_split():
+    inside = np.array([[1, 0, 0], [0, 1, 1]], bool)  # 0 lies in one split, 1 and 2 in the other
+    direct = np.array([[0, 1, 0], [1, 1, 1]], bool)  # 2 has no direct copy where 0 lies
+    settled = Settled(np.zeros(3, np.int64), direct, inside)
+    one, two = np.array([0, 1, 0, 2, 1, 2]), np.array([1, 0, 2, 0, 2, 1])
+    assert settled.between(one, two).tolist() == [True, True, False, False, True, True]
+    assert not Settled(np.arange(3), direct, inside).between(one, two).any()
+
+
+def test_a_picture_left_out_is_shown_what_its_stand_in_found_unless_it_found_that_itself():
+    place, inside = np.array([0, 0, 2, 3]), np.array([[1, 1, 0, 0], [0, 0, 1, 1]], bool)  # 1 was left out for 0
+    left, right = np.array([0, 0, 2]), np.array([1, 2, 3])  # 2 and 3 are copies in the other split, 2 of 0 as well
+    direct = np.array([[1, 1, 1, 0], [1, 0, 1, 1]], bool)  # 1 has none there yet
+    settled, alone = (Settled(groups, direct, inside) for groups in (np.zeros(4, np.int64), np.arange(4)))
+    assert of_those_left_out(left, right, place, settled).tolist() == [[1, 2], [2, 1]]
+    direct[1, 1] = True
+    assert of_those_left_out(left, right, place, settled).tolist() == []
+    assert of_those_left_out(left, right, place, alone).tolist() == [[1, 2], [2, 1]]
+
+
+def test_each_of_several_test_images_that_look_alike_is_called_a_copy(tmp_path):
+    originals = [phantom(SEED, number) for number in range(COUNT)]
+    turned = [
+        changed(grey, name, f"{number}")
+        for name in ("turned_1", "turned_2", "turned_3")
+        for number, grey in enumerate(originals)
+    ]
+    found = rows(study(tmp_path, [encoded(grey) for grey in originals], turned))
+    assert found.twin_in_training.all()
 
 
 def test_both_ways_round_are_tried_only_where_they_fit_about_as_well():
@@ -195,7 +226,7 @@ def test_pictures_without_any_likeness_are_told_apart_at_the_first_step():
     start, fit = framed_starts(*(np.zeros((len(pair), 16, 16), np.int8),) * 2, pair, turn)
     assert pair.tolist() == [0, 0] and start.shape == (0,) and fit.shape == (0, 4)
     nothing = np.zeros((0, 64, 64), np.int8)
-    assert [len(each) for each in framed_similarities(nothing, nothing, fit, start)] == [0, 0, 0]
+    assert [len(each) for each in framed_similarities(nothing, nothing, fit, start, None)] == [0, 0]
 
 
 def test_false_colours_are_undone_and_no_other_colours_are_taken_for_them():

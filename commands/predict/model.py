@@ -26,6 +26,7 @@ from stages.verify.agreement import Agreement
 from stages.verify.confirm import framed_similarities, framed_starts, similarities
 from stages.verify.decode import DecodeError
 from stages.verify.describe import CELLS, Described, describe
+from stages.verify.frames import VIEW_OF
 from stages.verify.overlap import best_starts
 from stages.verify.schema import Twins
 from stages.verify.search import best_products, best_turns, parts
@@ -193,14 +194,14 @@ def digests(data: Path) -> pd.DataFrame:
 def copy_kind(one: Described, other: Described, twins: Twins) -> str:
     """Return copy, mirrored or rotated where two pictures are the same one, else ""; as the verify stage decides."""
     for compare, first, second in ((_plain, one, other), (_framed, one, other), (_framed, other, one)):
-        turns, found = compare(first, second)
-        alike = np.where(found.one_picture(twins), found.whole, -1.0)
+        turns, found = compare(first, second, twins)
+        alike = np.where(found.same, found.whole, -1.0)
         if alike.max(initial=-1.0) > -1:
             return KINDS[turns[alike.argmax()]]
     return ""
 
 
-def _plain(one: Described, other: Described) -> tuple[NDArray[np.int64], Agreement]:
+def _plain(one: Described, other: Described, twins: Twins) -> tuple[NDArray[np.int64], Agreement]:
     """Return turn and agreement, [1], of the two views most like each other."""
     products = best_products(parts(one.descriptors), parts(other.descriptors))
     view, its_view = np.unravel_index(int(products.argmax()), products.shape)
@@ -211,10 +212,11 @@ def _plain(one: Described, other: Described) -> tuple[NDArray[np.int64], Agreeme
         _upright(other.views[its_view], turn),
         one.descriptors[view].reshape(1, CELLS, CELLS),
         _upright(other.descriptors[its_view].reshape(CELLS, CELLS), turn),
+        twins,
     )
 
 
-def _framed(one: Described, part: Described) -> tuple[NDArray[np.int64], Agreement]:
+def _framed(one: Described, part: Described, twins: Twins) -> tuple[NDArray[np.int64], Agreement]:
     """Return the same from every start, [N], where `part` may be no more than a part of `one`, or turned a little."""
     pair, frame, view, turn = best_starts(one.frames[None], part.descriptors[None])
     cells = [_upright(part.descriptors[at].reshape(CELLS, CELLS), int(way)) for at, way in zip(view, turn, strict=True)]
@@ -222,7 +224,7 @@ def _framed(one: Described, part: Described) -> tuple[NDArray[np.int64], Agreeme
     if not len(start):
         return start, Agreement.none(0)
     moving = np.concatenate([_upright(part.views[view[at]], int(turn[at])) for at in start])
-    found = framed_similarities(np.repeat(one.views[:1], len(start), axis=0), moving, fit, frame[start])
+    found = framed_similarities(one.views[VIEW_OF[frame[start]]], moving, fit, frame[start], twins)
     return turn[start], found
 
 

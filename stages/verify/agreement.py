@@ -18,7 +18,6 @@ from stages.verify.schema import Twins
 
 FAINTEST = 0.001  # mean square of the detail around a pixel, below which there is none
 BLOCKS = 4  # a view is judged by 4 x 4 blocks
-WORTH = 0.5  # correlation of the detail from which on a text is looked for
 DRAWN = 0.2  # of what differs, as squares: the share that the mean of each line holds, from which on it is a text's
 CLEAR = 30  # per cent of the lines: as many as a text tiled over a picture leaves between its own
 FEWEST_LINES = 16  # with detail in them, for that to say something
@@ -28,48 +27,44 @@ Floats = NDArray[np.float64]
 
 
 class Agreement(NamedTuple):
-    """How alike the detail of aligned views is; float64 [N] each, rounded to 4 decimals: last bits decide nothing."""
+    """How alike aligned views are, [N] each."""
 
-    whole: Floats  # its correlation; -1 for pairs whose outlines already differ, as the others are
-    worst: Floats  # that of the third-worst block with detail in it
-    lines: Floats  # that which CLEAR per cent of the lines reach, where what differs is drawn in lines; else -1
+    whole: Floats  # correlation of their detail, 4 decimals: last bits decide nothing; -1 where outlines already differ
+    same: NDArray[np.bool_]  # the verdict: they show one picture
 
     @classmethod
     def none(cls, count: int) -> Agreement:
         """Return that of so many pairs that are not alike."""
-        return cls(*(np.full(count, -1.0) for _ in cls._fields))
+        return cls(np.full(count, -1.0), np.zeros(count, bool))
 
-    def one_picture(self, twins: Twins) -> NDArray[np.bool_]:
-        """Return the verdicts, [N]: alike all over, or between the lines of a text."""
-        all_over = (self.whole >= twins.similarity) & (self.worst >= twins.block)
-        return all_over | ((self.whole >= twins.neighbour) & (self.lines >= twins.lines))
-
-    def put(self, at: NDArray[np.intp], found: Agreement, where: NDArray[np.bool_] | bool = True) -> None:
-        """Set those of the pairs `at`, as far as `where` says so."""
-        for here, each in zip(self, found, strict=True):
-            here[at] = np.where(where, each, here[at])
+    def put(self, at: NDArray[np.intp], found: Agreement) -> None:
+        """Set those of the pairs `at`."""
+        self.whole[at], self.same[at] = found
 
 
-def agreement(fixed: Images, moved: Images, inside: NDArray[np.bool_]) -> Agreement:
-    """Return how the detail of two views agrees within both."""
+def agreement(fixed: Images, moved: Images, inside: NDArray[np.bool_], twins: Twins) -> Agreement:
+    """Return how the detail of two views agrees within both: all over, or else between the lines of a text."""
     (a, has_a), (b, has_b) = _detail(fixed), _detail(moved)
     # What is clipped to white or black in one of the two has no detail left there to agree with.
     both = inside & has_a & has_b
     a, b = a * both, b * both
     products = np.stack([a * b, a * a, b * b])
     ab, aa, bb = sums = _block_sums(products)
-    whole = ab.sum(axis=1) / np.sqrt(np.maximum(aa.sum(axis=1) * bb.sum(axis=1), 1e-6))
+    whole = np.round(ab.sum(axis=1) / np.sqrt(np.maximum(aa.sum(axis=1) * bb.sum(axis=1), 1e-6)), 4)
     blocks, judged = _correlations(sums)
     worst = np.sort(np.where(judged, blocks, 1.0), axis=1)[:, 2]
-    clear, on = np.full(len(whole), -1.0), whole >= WORTH
-    clear[on] = _clear_lines(_difference(fixed[on], moved[on], both[on]), both[on], products[:, on])
-    return Agreement(*(np.round(each, 4) for each in (whole, worst, clear)))
+    same = (whole >= twins.similarity) & (np.round(worst, 4) >= twins.block)
+    asked = np.nonzero(~same & (whole >= twins.neighbour))[0]
+    difference = _difference(fixed[asked], moved[asked], both[asked])
+    same[asked] = _clear_lines(difference, both[asked], products[:, asked]) >= twins.lines
+    return Agreement(whole, same)
 
 
 def _clear_lines(difference: Images, both: NDArray[np.bool_], products: Images) -> Floats:
-    """Return what Agreement says of lines, [N]: of rows, or after a quarter turn of columns.
+    """Return the correlation that CLEAR per cent of the lines reach, [N]; -1 where what differs is not drawn in lines.
 
-    Measured on text tiled over pictures, and on neighbouring slices, whose difference follows no lines: docs/audit.md.
+    Lines are rows, or after a quarter turn columns. Measured on text tiled over pictures, and on neighbouring slices,
+    whose difference follows no lines: docs/audit.md.
     """
     found = np.full(len(both), -1.0)
     total = (difference * difference).sum(axis=(1, 2))
@@ -79,7 +74,7 @@ def _clear_lines(difference: Images, both: NDArray[np.bool_], products: Images) 
         lines, judged = _correlations(products.sum(axis=axis + 1).astype(np.float64))
         count = judged.sum(axis=1)
         highest = np.sort(np.where(judged, lines, -1.0), axis=1)[:, ::-1]
-        clear = highest[np.arange(len(count)), count * CLEAR // 100]
+        clear = np.round(highest[np.arange(len(count)), count * CLEAR // 100], 4)
         found = np.maximum(found, np.where(drawn & (count >= FEWEST_LINES), clear, -1.0))
     return found
 

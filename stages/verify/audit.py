@@ -15,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.runtime import ordered
-from stages.verify.agreement import Agreement
 from stages.verify.confirm import framed_similarities, framed_starts, similarities
 from stages.verify.describe import CELLS, VIEWS
-from stages.verify.frames import FRAMES, SIDE
+from stages.verify.frames import FRAMES, SIDE, VIEW_OF
 from stages.verify.groups import group_files
 from stages.verify.index import build, search
-from stages.verify.overlap import Settled, best_starts, nearest_frames, nearest_open, one_of_alike, sides
+from stages.verify.overlap import (
+    Settled,
+    best_starts,
+    nearest_frames,
+    nearest_open,
+    of_those_left_out,
+    sides,
+    stand_ins,
+)
 from stages.verify.scan import AHEAD
 from stages.verify.schema import Twins
 from stages.verify.search import best_turns, close, nearest_k, parts
@@ -50,8 +57,6 @@ class Pairs(NamedTuple):
     right: Ints  # more than left
     turn: Ints  # what must be done to `left` to see `right`
     similarity: NDArray[np.float64]  # correlation of the aligned views, 4 decimals
-    worst: NDArray[np.float64]  # correlation of the third-worst of 16 blocks, 4 decimals
-    lines: NDArray[np.float64]  # correlation that three in ten lines reach, 4 decimals
     same: NDArray[np.bool_]  # the verdict: one picture
     near: NDArray[np.bool_]  # or two of one head, about a slice apart
 
@@ -61,11 +66,20 @@ Judge = Callable[[Ints], Sequence[NDArray[np.generic]]]
 
 def audit(pictures: Pictures, twins: Twins, pool: Executor) -> Pairs:
     """Return all pairs of pictures worth a closer look, with verdicts, sorted by (left, right)."""
-    judge, judge_framed = (partial(each, pictures=pictures) for each in (_judged, _judged_framed))
+    judge, judge_framed = (partial(each, pictures=pictures, twins=twins) for each in (_judged, _judged_framed))
     plain = _verdicts(candidates(pictures, twins, pool), judge, twins, pool)
-    framed = _verdicts(framed_candidates(pictures, plain, twins, pool), judge_framed, twins, pool)
+    settled, place = _settled(pictures, plain), _stand_ins(pictures, plain)
+    framed = _verdicts(framed_candidates(pictures, settled, place, twins, pool), judge_framed, twins, pool)
     # Two heads, turned and cropped until they fit, agree more than they otherwise would: no sign of one patient.
-    return _joined(plain, framed._replace(near=np.zeros_like(framed.near)))
+    found = _joined(plain, framed._replace(near=np.zeros_like(framed.near)))
+    rest = of_those_left_out(found.left[found.same], found.right[found.same], place, settled)
+    framed = _verdicts(rest, judge_framed, twins, pool)
+    return _joined(found, framed._replace(near=np.zeros_like(framed.near)))
+
+
+def _stand_ins(pictures: Pictures, plain: Pairs) -> Ints:
+    heads = np.asarray(_opened(pictures)[0][:, 0])
+    return stand_ins(heads, plain.left[plain.same], plain.right[plain.same], _inside(pictures))
 
 
 def _verdicts(near: Ints, judge: Judge, twins: Twins, pool: Executor) -> Pairs:
@@ -73,11 +87,9 @@ def _verdicts(near: Ints, judge: Judge, twins: Twins, pool: Executor) -> Pairs:
     chunks = [near[start : start + 512] for start in range(0, len(near), 512)]
     found = list(ordered(pool, judge, chunks, AHEAD))
     if not found:
-        return Pairs._make(np.zeros(0, kind) for kind in 3 * [np.int64] + 3 * [float] + 2 * [bool])
-    left, right, turn, *measures = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    agreement = Agreement(*measures)
-    same = agreement.one_picture(twins)
-    return Pairs(left, right, turn, *agreement, same, ~same & (agreement.whole >= twins.neighbour))
+        return Pairs._make(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, float, bool, bool))
+    left, right, turn, similarity, same = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Pairs(left, right, turn, similarity, same, ~same & (similarity >= twins.neighbour))
 
 
 def _joined(plain: Pairs, framed: Pairs) -> Pairs:
@@ -171,65 +183,68 @@ def _near_tile(tile: tuple[int, int], pictures: Pictures, twins: Twins) -> Ints:
     return _nearest(np.stack([left[later], right[later], product[later]], axis=1), pictures, 3 * twins.neighbours)
 
 
-def framed_candidates(pictures: Pictures, plain: Pairs, twins: Twins, pool: Executor) -> Ints:
-    """Return pairs of which the second picture may be a part of the first or turned a little, int64 [P, 2], sorted."""
-    settled = _settled(pictures, plain)
+def framed_candidates(pictures: Pictures, settled: Settled, place: Ints, twins: Twins, pool: Executor) -> Ints:
+    """Return pairs of which the second picture may be a part of the first or turned a little, int64 [P, 2], sorted.
+
+    `place` says which picture is looked at in place of each, int64 [N].
+    """
+    shown = np.unique(place)
     if len(_entries(pictures)) <= twins.exact_up_to:
-        heads, same = np.asarray(_opened(pictures)[0][:, 0]), plain.same
-        shown = one_of_alike(heads, plain.left[same], plain.right[same], _inside(pictures)).tobytes()
-        work = partial(_near_frames, pictures=pictures, twins=twins, settled=settled, shown=shown)
-        found: Iterator[Ints] = ordered(pool, work, range(0, pictures.total, STRETCH), AHEAD)
+        work = partial(_near_frames, pictures=pictures, twins=twins, settled=settled, shown=shown.tobytes())
+        found: Iterator[Ints] = ordered(pool, work, range(0, len(shown), STRETCH), AHEAD)
     else:
-        found = _near_frames_indexed(pictures, twins, settled, pool)
+        found = _near_frames_indexed(pictures, shown, twins, settled, pool)
     return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
 
 
 def _settled(pictures: Pictures, plain: Pairs) -> Settled:
     left, right = plain.left[plain.same], plain.right[plain.same]
     inside = _inside(pictures)
-    splits = np.where(inside.sum(axis=0) > 1, inside, False).T  # of files in several
-    for split, present in enumerate(inside):
+    direct = np.where(inside.sum(axis=0) > 1, inside, False)  # of files in several
+    for has, present in zip(direct, inside, strict=True):
         for one, two in ((left, right), (right, left)):
-            splits[one[present[two]], split] = True
+            has[one[present[two]]] = True
     groups = group_files(pictures.total, list(zip(left.tolist(), right.tolist(), strict=True)))
-    return Settled(np.array(groups, np.int64), splits)
+    return Settled(np.array(groups, np.int64), direct, inside)
 
 
 def _near_frames(start: int, pictures: Pictures, twins: Twins, settled: Settled, shown: bytes) -> Ints:
-    """Return the framed pictures nearest to some of the plain ones."""
-    asked = np.arange(start, min(start + STRETCH, pictures.total))
+    """Return the framed pictures nearest to some of the plain ones, all of those `shown`."""
+    numbers = np.frombuffer(shown, np.int64)
+    asked = numbers[start : start + STRETCH]
     views = _opened(pictures)[0][asked]
     there = np.asarray(views.any(axis=2))
     there[:, 0] = True
     first = np.concatenate([[0], np.cumsum(there.sum(axis=1))[:-1]])
-    framed, numbers = _framed_sides(pictures, shown), np.frombuffer(shown, np.int64)
     return nearest_frames(
-        framed,
+        _framed_sides(pictures, shown),
         numbers,
         sides(views[there]),
         asked,
         first,
-        _inside(pictures),
         settled,
         twins.framed_neighbours,
         twins.framed,
     )
 
 
-def _near_frames_indexed(pictures: Pictures, twins: Twins, settled: Settled, pool: Executor) -> Iterator[Ints]:
+def _near_frames_indexed(
+    pictures: Pictures, shown: Ints, twins: Twins, settled: Settled, pool: Executor
+) -> Iterator[Ints]:
     """Yield the same of what an index of the plain views finds, asked for every frame, upright and mirrored."""
-    views = np.asarray(_opened(pictures)[0])
+    views = np.asarray(_opened(pictures)[0])[shown]
     number, view = np.nonzero(views.any(axis=2))
-    index = pictures.descriptors.with_name("views.index")
+    index, queries = (pictures.descriptors.with_name(name) for name in ("views.index", "shown.npy"))
     build(views[number, view], index)
+    np.save(queries, np.load(pictures.frames, mmap_mode="r")[shown])
     near = [
-        np.stack([query // len(FRAMES), number[at], product], axis=1)
-        for query, at, product in search(pictures.frames, index, 2 * twins.framed_neighbours, twins.framed, pool, 2)
+        np.stack([shown[query // len(FRAMES)], shown[number[at]], product], axis=1)
+        for query, at, product in search(queries, index, 2 * twins.framed_neighbours, twins.framed, pool, 2)
     ]
     one, two, product = np.concatenate([np.zeros((0, 3), np.int64), *near]).T
-    for split, present in enumerate(_inside(pictures)):
+    for present in settled.inside:
         inside = present[one]
-        yield nearest_open(one[inside], two[inside], product[inside], split, settled, twins.framed_neighbours)
+        yield nearest_open(one[inside], two[inside], product[inside], settled, twins.framed_neighbours)
 
 
 @lru_cache(maxsize=1)
@@ -238,7 +253,7 @@ def _framed_sides(pictures: Pictures, shown: bytes) -> NDArray[np.float32]:
     return sides(frames.reshape(-1, CELLS * CELLS))
 
 
-def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
+def _judged_framed(pairs: Ints, pictures: Pictures, twins: Twins) -> Sequence[NDArray[np.generic]]:
     """Return left, right, turn and agreement of pairs of pictures, the framed one first."""
     descriptors, views, rows = _opened(pictures)
     frames = np.load(pictures.frames, mmap_mode="r")
@@ -249,11 +264,11 @@ def _judged_framed(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.gener
     )
     start, fit = framed_starts(*coarse, pair, turn)
     one, two, frame, view, turn = (each[start] for each in (one, two, frame, view, turn))
-    fixed, moving = _upright(views[rows[one], 0], views[rows[two], view], turn)
-    return np.minimum(one, two), np.maximum(one, two), turn, *framed_similarities(fixed, moving, fit, frame)
+    fixed, moving = _upright(views[rows[one], VIEW_OF[frame]], views[rows[two], view], turn)
+    return np.minimum(one, two), np.maximum(one, two), turn, *framed_similarities(fixed, moving, fit, frame, twins)
 
 
-def _judged(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
+def _judged(pairs: Ints, pictures: Pictures, twins: Twins) -> Sequence[NDArray[np.generic]]:
     """Return left, right, turn and agreement of pairs of entries."""
     descriptors, views, rows = _opened(pictures)
     (left, seen_left), (right, seen_right) = np.divmod(pairs[:, 0], VIEWS), np.divmod(pairs[:, 1], VIEWS)
@@ -261,7 +276,7 @@ def _judged(pairs: Ints, pictures: Pictures) -> Sequence[NDArray[np.generic]]:
     turn = best_turns(one, two)
     fine = _upright(views[rows[left], seen_left], views[rows[right], seen_right], turn)
     coarse = _upright(one.reshape(-1, CELLS, CELLS), two.reshape(-1, CELLS, CELLS), turn)
-    return left, right, turn, *similarities(*fine, *coarse)
+    return left, right, turn, *similarities(*fine, *coarse, twins)
 
 
 def _upright(left: NDArray[np.int8], right: NDArray[np.int8], turn: Ints) -> tuple[NDArray[np.int8], NDArray[np.int8]]:

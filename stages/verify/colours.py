@@ -19,13 +19,15 @@ BITS = 5  # of each channel, by which colours are told apart
 NEAR = 60  # levels between a colour and the path, beyond which it is none of the map's
 SHARE = 0.9  # of a picture's pixels that must be near
 APART = 64  # levels between a colour's channels; on the path they lie 127 or more apart
-GLANCE = 0.5  # of the pixels of a picture's small copy, whose colours are mixed, that must be so
+GLANCE = 0.5  # of a sample of one pixel in 64 that must be so, for all to be looked at
 
 
 def undone(image: Image.Image) -> NDArray[np.uint8] | None:
     """Return the levels, uint8 [H, W], of an image of mode RGB in the colours of `jet`; None of any other."""
-    small = np.asarray(image.reduce(8))
-    if (np.ptp(small, axis=2) >= APART).mean() < GLANCE:  # nearly free, and true of all that is grey
+    sample = image.resize([-(-side // 8) for side in image.size], Image.Resampling.NEAREST)
+    red, green, blue = np.asarray(sample).transpose(2, 0, 1)
+    highest, lowest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    if (highest - lowest >= APART).mean() < GLANCE:  # nearly free, and true of all that is grey
         return None
     levels, near = _places()
     red, green, blue = (np.asarray(image).astype(np.int32) >> (8 - BITS)).transpose(2, 0, 1)

@@ -152,7 +152,7 @@ def _levels(image: Image.Image, mode: str, kind: str) -> Decoded:
     if image.mode not in ("L", "1", "RGB"):
         image = image.convert("RGB")
     undone = colours.undone(image) if image.mode == "RGB" else None
-    return Decoded(np.array(image.convert("L")), mode, kind, undone)
+    return Decoded(np.asarray(image if image.mode == "L" else image.convert("L")), mode, kind, undone)
 
 
 def _scaled(levels: NDArray[np.generic]) -> NDArray[np.uint8]:

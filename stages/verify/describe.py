@@ -10,13 +10,14 @@ All arithmetic is on integers, or elementwise in float64, so the same pixels giv
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from stages.verify.frames import SIDE, framed
+from stages.verify.frames import FRAMES, SIDE, framed
 
 WORK = 256  # longest side, in pixels, at which content is looked for
 CELLS = 16  # side of a descriptor
@@ -48,29 +49,31 @@ def describe(grey: NDArray[np.uint8]) -> Described | None:
     frame, rim = _frames_of(work)
     if frame is None or rim is None:
         return None
-    if is_negative(work, frame):
+    if is_negative(work.crop(frame)):
         work = ImageOps.invert(work)
     head, *others = head_boxes(work, frame)
     found = _distinct([head, rim, *others])
     thumbs = np.stack([_thumb(work, box) for box in found])
     views, descriptors = np.zeros((VIEWS, SIDE, SIDE), np.int8), np.zeros((VIEWS, CELLS * CELLS), np.int8)
-    all_described = descriptor(np.concatenate([thumbs, framed(thumbs[0])]))  # in one call, which is faster than two
+    all_described = descriptor(np.concatenate([thumbs, framed(thumbs)]))  # in one call, which is faster than two
     views[: len(found)], descriptors[: len(found)] = normalised(thumbs), all_described[: len(found)]
-    return Described(views, descriptors, all_described[len(found) :]) if descriptors.any() else None
+    frames = np.zeros((len(FRAMES), CELLS * CELLS), np.int8)
+    frames[: len(all_described) - len(found)] = all_described[len(found) :]
+    return Described(views, descriptors, frames) if descriptors.any() else None
 
 
 def _frames_of(work: Image.Image) -> tuple[Box | None, Box | None]:
     """Return what is left without empty lines at the sides, a letter allowed in them, and none."""
-    across, along = np.asarray(work.reduce((8, 1))), np.asarray(work.reduce((1, 8))).T
+    # both column by column in memory, so that what is told of a line is told of all lines at once
+    across, along = np.asarray(work.reduce((8, 1)), order="F"), np.asarray(work.reduce((1, 8))).T
     return content_frame(across, along, 2), content_frame(across, along, 0)
 
 
-def is_negative(work: Image.Image, frame: Box) -> bool:
+def is_negative(image: Image.Image) -> bool:
     """Tell whether what surrounds the head is brighter than most of the picture.
 
     By ranks alone, so no change of contrast has a say in it.
     """
-    image = work.crop(frame)
     part, counts = np.asarray(image), np.cumsum(image.histogram())
     middle, edge = int(np.searchsorted(counts, part.size // 2, side="right")), max(1, min(part.shape) // 32)
     ring = np.concatenate([part[:edge].ravel(), part[-edge:].ravel(), part[:, :edge].ravel(), part[:, -edge:].ravel()])
@@ -79,16 +82,12 @@ def is_negative(work: Image.Image, frame: Box) -> bool:
 
 def head_boxes(work: Image.Image, frame: Box) -> list[Box]:
     """Return the head's box as three scales of tones show it, the last without what is thin or noisy."""
-    levels = np.asarray(work)
     # at half the size, which is as good for this and costs a quarter
-    blurred = np.asarray(work.reduce(2).filter(ImageFilter.BoxBlur(1)))
+    blurred = work.reduce(2).filter(ImageFilter.BoxBlur(1))
     left, top, right, bottom = (edge // 2 for edge in frame)
-    left, top, right, bottom = foreground_box(blurred, (left, top, right, bottom), LINEAR, 0.15)
-    return [
-        foreground_box(levels, frame, ROOT, 0.15),
-        foreground_box(levels, frame, LOG, 0.08),
-        (2 * left, 2 * top, 2 * right, 2 * bottom),
-    ]
+    (half,) = foreground_boxes(blurred, (left, top, right, bottom), [(LINEAR, 0.15)])
+    left, top, right, bottom = (2 * edge for edge in half)
+    return [*foreground_boxes(work, frame, [(ROOT, 0.15), (LOG, 0.08)]), (left, top, right, bottom)]
 
 
 def _distinct(boxes: list[Box]) -> list[Box]:
@@ -159,19 +158,23 @@ ROOT = np.floor(np.sqrt(_LEVELS / 255) * 255).astype(np.uint8)
 LOG = np.floor(np.log((_LEVELS + 8) / 8) / np.log(263 / 8) * 255).astype(np.uint8)
 
 
-def foreground_box(levels: NDArray[np.uint8], frame: Box, tones: NDArray[np.uint8], share: float) -> Box:
-    """Return the box of the head: from the first to the last line of which a `share` is foreground.
+def foreground_boxes(work: Image.Image, frame: Box, scales: list[tuple[NDArray[np.uint8], float]]) -> list[Box]:
+    """Return the box of the head by each scale of tones: all lines of which a share, given with it, is foreground.
 
     The share is far above what letters, noise or the flat crown of a head reach, so the box ends where it is steep.
     """
-    left, top, right, bottom = (int(edge) for edge in frame)
-    part = levels[top:bottom, left:right]
-    counts = np.bincount(tones, Image.fromarray(part).histogram(), 256).astype(np.int64)
-    # tones rise with levels, so a threshold on tones is one on levels
-    head = part >= np.searchsorted(tones, otsu(counts), side="right")
-    y0, y1 = _longest_run(np.count_nonzero(head, axis=1), share * head.shape[1])
-    x0, x1 = _longest_run(np.count_nonzero(head, axis=0), share * head.shape[0])
-    return float(left + x0), float(top + y0), float(left + x1), float(top + y1)
+    left, top = frame[:2]
+    image = work.crop(frame)
+    part, histogram = np.asarray(image), image.histogram()
+    found = []
+    for tones, share in scales:
+        counts = np.bincount(tones, histogram, 256).astype(np.int64)
+        # tones rise with levels, so a threshold on tones is one on levels
+        head = (part >= np.searchsorted(tones, otsu(counts), side="right")).view(np.uint8)
+        y0, y1 = _longest_run(head.sum(axis=1, dtype=np.uint16), share * head.shape[1])
+        x0, x1 = _longest_run(head.sum(axis=0, dtype=np.uint16), share * head.shape[0])
+        found.append((left + x0, top + y0, left + x1, top + y1))
+    return found
 
 
 def otsu(counts: NDArray[np.int64]) -> int:
@@ -182,7 +185,7 @@ def otsu(counts: NDArray[np.int64]) -> int:
     return int(np.argmax(between))
 
 
-def _longest_run(counts: NDArray[np.intp], least: float) -> tuple[int, int]:
+def _longest_run(counts: NDArray[np.uint16], least: float) -> tuple[int, int]:
     """Return the first and one past the last line of the run that holds most foreground.
 
     A line is in it from `least` foreground on; up to GAP lines in a row may have less. What stands beside the head, a
@@ -191,8 +194,10 @@ def _longest_run(counts: NDArray[np.intp], least: float) -> tuple[int, int]:
     lines = np.nonzero(counts >= least)[0]
     if not lines.size:
         return 0, len(counts)
+    if lines[-1] - lines[0] < len(lines):  # one run, as nearly always
+        return int(lines[0]), int(lines[-1]) + 1
     starts = np.concatenate([[0], np.nonzero(np.diff(lines) > GAP + 1)[0] + 1])
-    most = int(np.argmax(np.add.reduceat(counts[lines], starts)))
+    most = int(np.argmax(np.add.reduceat(counts[lines], starts, dtype=np.int64)))
     last = int(starts[most + 1]) if most + 1 < len(starts) else len(lines)
     return int(lines[starts[most]]), int(lines[last - 1]) + 1
 
@@ -209,9 +214,10 @@ def descriptor(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
     dot product divided by UNIT squared is the cosine. Nothing but zeros where there is no contrast.
     """
     ratio = SIDE // CELLS
-    levels, cells = thumbs.astype(np.int32), np.zeros((len(thumbs), CELLS, CELLS), np.int32)
-    for y, x in np.ndindex(ratio, ratio):  # faster than sums along short axes
-        cells += levels[:, y::ratio, x::ratio]
+    levels = thumbs.astype(np.int16)
+    # faster than sums along short axes
+    lines = reduce(np.add, (levels[:, start::ratio] for start in range(ratio)))
+    cells = reduce(np.add, (lines[..., start::ratio] for start in range(ratio)))
     mean, deviation = local_moments(cells, 2)
     scores = np.clip((cells - mean) / (deviation + FAINT * ratio * ratio), -2.5, 2.5).reshape(len(thumbs), -1)
     whole = np.rint(scores * 1000).astype(np.int64)  # integers: their sum is the same in any order
@@ -224,25 +230,36 @@ def normalised(thumbs: NDArray[np.uint8]) -> NDArray[np.int8]:
 
     They are blurred by 1 2 1 both ways first: what a strong JPEG compression changes most is single pixels.
     """
-    padded = np.pad(thumbs.astype(np.int32), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    padded = _widened(thumbs.astype(np.int16), 1)
     rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     smooth = rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]
     mean, deviation = local_moments(smooth, 3)
     return np.rint(np.clip((smooth - mean) / (deviation + FAINT * 16), -3, 3) * 40).astype(np.int8)
 
 
-def local_moments(levels: NDArray[np.int32], reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def local_moments(levels: NDArray[np.int16], reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of each pixel's (2 reach + 1)-square, edges repeated: float64 [N, H, W].
 
-    Levels are below 2**12, so a square's sums fit int32; running sums may wrap, and their differences are right again.
+    Levels are below 2**12, so a square's sums fit int32.
     """
     side = 2 * reach + 1
-    padded = np.pad(levels, ((0, 0), (reach + 1, reach), (reach + 1, reach)), mode="edge")
+    padded = _widened(levels, reach).astype(np.int32)
     total, squares = (_window_sums(each, side).astype(np.float64) for each in (padded, padded * padded))
     return total / side**2, np.sqrt(np.maximum(squares * side**2 - total * total, 0)) / side**2
 
 
+def _widened(levels: NDArray[np.int16], reach: int) -> NDArray[np.int16]:
+    """Return images with their edges repeated `reach` times on all sides; np.pad takes three times as long."""
+    rows, columns = (np.clip(np.arange(-reach, side + reach), 0, side - 1) for side in levels.shape[1:])
+    return levels.take(rows, axis=1).take(columns, axis=2)
+
+
 def _window_sums(padded: NDArray[np.int32], side: int) -> NDArray[np.int32]:
-    rows = padded.cumsum(axis=1, dtype=np.int32)
-    columns = (rows[:, side:] - rows[:, :-side]).cumsum(axis=2, dtype=np.int32)
-    return np.asarray(columns[:, :, side:] - columns[:, :, :-side])
+    height, width = (length - side + 1 for length in padded.shape[1:])
+    rows = padded[:, :height].copy()
+    for start in range(1, side):
+        rows += padded[:, start : start + height]
+    found = rows[..., :width].copy()
+    for start in range(1, side):
+        found += rows[..., start : start + width]
+    return found

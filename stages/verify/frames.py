@@ -22,15 +22,17 @@ def _top(share: float) -> list[list[float]]:
     return [[share - 1, share, 0], [0, 0, 1]]
 
 
+_OF_HEAD = [
+    *(_centre(share) for share in (1, 0.92, 0.84, 0.76)),
+    *(_top(share) for share in (0.9, 0.8, 0.7)),
+    [[0, COSINE, SINE], [0, -SINE, COSINE]],
+    [[0, COSINE, -SINE], [0, SINE, COSINE]],
+]
+_OF_WHOLE = [*(_centre(share) for share in (0.9, 0.8)), *(_top(share) for share in (0.9, 0.8))]
+
 # Where a place (y, x) of a frame lies in its view, both from -1 to 1: y' = a + b y + c x, x' = d + e y + f x.
-FRAMES = np.array(
-    [
-        *(_centre(share) for share in (1, 0.92, 0.84, 0.76)),
-        *(_top(share) for share in (0.9, 0.8, 0.7)),
-        [[0, COSINE, SINE], [0, -SINE, COSINE]],
-        [[0, COSINE, -SINE], [0, SINE, COSINE]],
-    ]
-)
+FRAMES = np.array(_OF_HEAD + _OF_WHOLE)
+VIEW_OF = np.repeat([0, 1], [len(_OF_HEAD), len(_OF_WHOLE)])  # which of a picture's views each is of
 
 
 def _sources() -> NDArray[np.intp]:
@@ -45,6 +47,7 @@ def _sources() -> NDArray[np.intp]:
 _SOURCES = _sources()
 
 
-def framed(thumb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a view, uint8 [SIDE, SIDE], as each of FRAMES shows it: uint8 [FRAMES, SIDE, SIDE]."""
-    return thumb.ravel()[_SOURCES].reshape(-1, SIDE, SIDE)
+def framed(thumbs: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return views, uint8 [V, SIDE, SIDE], as FRAMES show them, uint8 [F, SIDE, SIDE]: fewer where V is 1."""
+    there = len(thumbs) > VIEW_OF
+    return thumbs.reshape(len(thumbs), -1)[VIEW_OF[there, None], _SOURCES[there]].reshape(-1, SIDE, SIDE)

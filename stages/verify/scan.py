@@ -134,13 +134,20 @@ def _row(decoded: Decoded, path: str, frame: str) -> Row:
     return {
         "path": picture.address(path, frame),
         "frame": frame,
-        "pixel_sha256": hashlib.sha256(b"%d %d " % grey.shape + grey.tobytes()).hexdigest(),
+        "pixel_sha256": _digest(grey),
         "width": grey.shape[1],
         "height": grey.shape[0],
         "mode": decoded.mode,
         "format": decoded.format,
         "flat": bool(grey.min() == grey.max()),
     }
+
+
+def _digest(grey: NDArray[np.uint8]) -> str:
+    """Return the SHA-256 of a picture's size and pixels, uint8 [H, W]."""
+    digest = hashlib.sha256(b"%d %d " % grey.shape)
+    digest.update(np.ascontiguousarray(grey).data)
+    return digest.hexdigest()
 
 
 def foreground(grey: NDArray[np.uint8]) -> float:
