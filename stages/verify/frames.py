@@ -36,12 +36,12 @@ VIEW_OF = np.repeat([0, 1], [len(_OF_HEAD), len(_OF_WHOLE)])  # which of a pictu
 
 
 def _sources() -> NDArray[np.intp]:
-    """Return which pixel of a view, as a flat index, each pixel of each frame shows: [FRAMES, SIDE * SIDE]."""
+    """Return which pixel of the views, as a flat index, each pixel of each frame shows: [FRAMES, SIDE, SIDE]."""
     places = (np.arange(SIDE) * 2 + 1) / SIDE - 1
     y, x = (each.ravel() for each in np.meshgrid(places, places, indexing="ij"))
     at = FRAMES @ np.stack([np.ones_like(y), y, x])
     row, column = np.clip(np.floor((at + 1) * SIDE / 2), 0, SIDE - 1).astype(np.intp).swapaxes(0, 1)
-    return np.asarray(row * SIDE + column)
+    return np.asarray((VIEW_OF[:, None] * SIDE + row) * SIDE + column).reshape(-1, SIDE, SIDE)
 
 
 _SOURCES = _sources()
@@ -49,5 +49,4 @@ _SOURCES = _sources()
 
 def framed(thumbs: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return views, uint8 [V, SIDE, SIDE], as FRAMES show them, uint8 [F, SIDE, SIDE]: fewer where V is 1."""
-    there = len(thumbs) > VIEW_OF
-    return thumbs.reshape(len(thumbs), -1)[VIEW_OF[there, None], _SOURCES[there]].reshape(-1, SIDE, SIDE)
+    return thumbs.ravel().take(_SOURCES[: np.count_nonzero(len(thumbs) > VIEW_OF)])  # sorted by view
