@@ -17,8 +17,8 @@ from stages.shell.errors import InputError
 
 STUDIES = {
     "studies/nickparvar-patients": "Brain Tumor MRI Dataset, by patient",
-    "studies/nickparvar": "Brain Tumor MRI Dataset, trained as published",
-    "studies/nickparvar-leakfree": "the same, trained without the copies of test images",
+    "studies/nickparvar-leakfree": "its published split, trained without the copies of test images",
+    "studies/nickparvar": "its published split, trained as published",
     "studies/nickparvar-gpu": "by patient, from ImageNet's weights, 224 px, on a GPU",
     ".": "phantoms (the default study)",
 }
@@ -86,10 +86,7 @@ def results(root: Path, before: str = "") -> str:
 
 
 def by_patient(root: Path) -> list[str]:
-    """Return the table of the studies whose patients are known, and what it means; nothing where there is none.
-
-    The studies in which no test image is of a patient with training images, of whom new patients are told, come first.
-    """
+    """Return the table of the studies whose patients are known, and what it means; nothing where there is none."""
     found = {
         folder: read_figures(path) for folder in STUDIES if (path := root / folder / "metrics/scores.csv").is_file()
     }
@@ -100,15 +97,15 @@ def by_patient(root: Path) -> list[str]:
         _row("study", "test images, and interval by patient", "patients, all slices together", "without some classes"),
         "|---|---|---|---|",
     ]
-    ordered = sorted(found.items(), key=lambda item: item[1]["known_patients"]["n"] > 0)
-    for folder, metrics in ordered:
+    for folder, metrics in found.items():
         classes = _classes(metrics)
         ends = metrics["all"]["by_patient"]
         whole = _accuracy(metrics["all"] | {key: ends.get(key) for key in ("accuracy_low", "accuracy_high")}, classes)
         cells = [whole, _accuracy(metrics["patients"], classes), _others(metrics, classes)]
         lines.append(_row(f"[{STUDIES[folder]}]({folder})", *cells))
-    for folder, metrics in ordered:
-        lines += ["", _meaning(STUDIES[folder], metrics)]
+    lines.append("")
+    for folder, metrics in found.items():
+        lines.append(f"- {_meaning(STUDIES[folder], metrics)}")
     return [*lines, ""]
 
 
@@ -124,7 +121,7 @@ def _meaning(title: str, metrics: dict[str, Any]) -> str:
     known, new, unknown = (metrics[name]["n"] for name in TRAINED_ON)
     return (
         f"{title}: {new:,} test images are of patients without training images, {known:,} of patients with, and of "
-        f"{unknown:,} nobody knows. Intervals draw whole patients. {stand_ins(metrics['patients'])}{sources(metrics)}"
+        f"{unknown:,} nobody knows. {stand_ins(metrics['patients'])}{sources(metrics)}"
     )
 
 

@@ -35,7 +35,7 @@ from stages.verify.search import best_turns, close, nearest_k, parts
 from stages.verify.turns import INVERSE, TURNS
 
 TILE = 512  # descriptors by which as many others are compared at a time: what fits the cache
-STRETCH = 128  # pictures of which is asked at a time whether they are parts of others
+STRETCH = 256  # pictures of which is asked at a time whether they are parts of others
 Ints = NDArray[np.int64]
 
 

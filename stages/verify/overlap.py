@@ -19,7 +19,7 @@ STARTS = 2  # frames and views, of each way round, from which a pair is aligned
 CROWD = 8  # times as many as are wanted of the nearest are asked which group they are of
 EITHER = 0.2  # two cosines this near say nothing about which way round a head is
 ALIKE = 0.97  # cosine of two heads from which on one stands for both
-BLOCK = 64  # framed pictures at a time: what fits the cache
+BLOCK = 32  # framed pictures at a time: what fits the cache
 
 Ints = NDArray[np.int64]
 Sides = NDArray[np.float32]  # [2, N, CELLS * HALF]: the parts that mirroring keeps, and those whose sign it changes
