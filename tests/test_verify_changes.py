@@ -14,6 +14,7 @@ from stages.fetch.phantom.heads import slice_of
 from stages.verify.confirm import framed_similarities, framed_starts
 from stages.verify.decode import decode
 from stages.verify.describe import describe
+from stages.verify.frames import FRAMES, framed, view_of, views_in
 from stages.verify.overlap import STARTS, Settled, best_starts, of_those_left_out, stand_ins
 from stages.verify.study import examine_study
 
@@ -182,6 +183,19 @@ def test_two_pictures_of_a_chain_are_settled_only_where_both_have_a_direct_copy_
     one, two = np.array([0, 1, 0, 2, 1, 2]), np.array([1, 0, 2, 0, 2, 1])
     assert settled.between(one, two).tolist() == [True, True, False, False, True, True]
     assert not Settled(np.arange(3), direct, inside).between(one, two).any()
+
+
+def test_a_frame_of_the_last_view_is_of_the_one_that_it_was_drawn_from():
+    draw = np.random.default_rng(2)
+    thumbs = draw.integers(0, 255, (3, 64, 64)).astype(np.uint8)
+    for count in (1, 2, 3):
+        found, view = framed(thumbs[:count]), view_of(np.arange(len(FRAMES)), count)
+        assert view.max() == max(1, count - 1) and not found[view >= count].any()
+        assert all(np.isin(found[at], thumbs[view[at]]).all() for at in np.nonzero(view < count)[0])
+        assert np.array_equal(found[0], thumbs[0])  # the first is all of the head
+    descriptors = np.zeros((2, 4, 9), np.int8)
+    descriptors[0, 0] = descriptors[1, 2] = 1  # a view between may be without contrast
+    assert views_in(descriptors).tolist() == [1, 3] and views_in(descriptors[1]) == 3
 
 
 def test_a_picture_left_out_is_shown_what_its_stand_in_found_unless_it_found_that_itself():

@@ -26,7 +26,7 @@ from stages.verify.agreement import Agreement
 from stages.verify.confirm import framed_similarities, framed_starts, similarities
 from stages.verify.decode import DecodeError
 from stages.verify.describe import CELLS, Described, describe
-from stages.verify.frames import VIEW_OF
+from stages.verify.frames import view_of, views_in
 from stages.verify.overlap import best_starts
 from stages.verify.schema import Twins
 from stages.verify.search import best_products, best_turns, parts
@@ -224,7 +224,9 @@ def _framed(one: Described, part: Described, twins: Twins) -> tuple[NDArray[np.i
     if not len(start):
         return start, Agreement.none(0)
     moving = np.concatenate([_upright(part.views[view[at]], int(turn[at])) for at in start])
-    found = framed_similarities(one.views[VIEW_OF[frame[start]]], moving, fit, frame[start], twins)
+    found = framed_similarities(
+        one.views[view_of(frame[start], views_in(one.descriptors))], moving, fit, frame[start], twins
+    )
     return turn[start], found
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stages.runtime import ordered
 from stages.verify.confirm import framed_similarities, framed_starts, similarities
 from stages.verify.describe import CELLS, VIEWS
-from stages.verify.frames import FRAMES, SIDE, VIEW_OF
+from stages.verify.frames import FRAMES, SIDE, view_of, views_in
 from stages.verify.groups import group_files
 from stages.verify.index import build, search
 from stages.verify.overlap import (
@@ -264,7 +264,8 @@ def _judged_framed(pairs: Ints, pictures: Pictures, twins: Twins) -> Sequence[ND
     )
     start, fit = framed_starts(*coarse, pair, turn)
     one, two, frame, view, turn = (each[start] for each in (one, two, frame, view, turn))
-    fixed, moving = _upright(views[rows[one], VIEW_OF[frame]], views[rows[two], view], turn)
+    shown = view_of(frame, views_in(descriptors[one]))
+    fixed, moving = _upright(views[rows[one], shown], views[rows[two], view], turn)
     return np.minimum(one, two), np.maximum(one, two), turn, *framed_similarities(fixed, moving, fit, frame, twins)
 
 

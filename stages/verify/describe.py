@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from stages.verify.frames import FRAMES, SIDE, framed
+from stages.verify.frames import SIDE, framed
 
 WORK = 256  # longest side, in pixels, at which content is looked for
 CELLS = 16  # side of a descriptor
@@ -38,7 +38,7 @@ class Described(NamedTuple):
 
     views: NDArray[np.int8]  # [VIEWS, SIDE, SIDE], locally normalised; zeros where fewer views are distinct
     descriptors: NDArray[np.int8]  # [VIEWS, CELLS * CELLS], locally normalised, of length UNIT; zeros likewise
-    frames: NDArray[np.int8]  # [FRAMES, CELLS * CELLS]: descriptors of parts and slight turns of the first view
+    frames: NDArray[np.int8]  # [FRAMES, CELLS * CELLS]: descriptors of parts and slight turns of views; zeros likewise
 
 
 def describe(grey: NDArray[np.uint8]) -> Described | None:
@@ -57,9 +57,7 @@ def describe(grey: NDArray[np.uint8]) -> Described | None:
     views, descriptors = np.zeros((VIEWS, SIDE, SIDE), np.int8), np.zeros((VIEWS, CELLS * CELLS), np.int8)
     all_described = descriptor(np.concatenate([thumbs, framed(thumbs)]))  # in one call, which is faster than two
     views[: len(found)], descriptors[: len(found)] = normalised(thumbs), all_described[: len(found)]
-    frames = np.zeros((len(FRAMES), CELLS * CELLS), np.int8)
-    frames[: len(all_described) - len(found)] = all_described[len(found) :]
-    return Described(views, descriptors, frames) if descriptors.any() else None
+    return Described(views, descriptors, all_described[len(found) :]) if descriptors.any() else None
 
 
 def _frames_of(work: Image.Image) -> tuple[Box | None, Box | None]:

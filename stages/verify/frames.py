@@ -28,25 +28,48 @@ _OF_HEAD = [
     [[0, COSINE, SINE], [0, -SINE, COSINE]],
     [[0, COSINE, -SINE], [0, SINE, COSINE]],
 ]
-_OF_WHOLE = [*(_centre(share) for share in (0.9, 0.8)), *(_top(share) for share in (0.9, 0.8))]
+_OF_WHOLE = [_centre(0.8), *(_top(share) for share in (0.9, 0.8))]
+_OF_LAST = [
+    _centre(0.9)
+]  # of the last view that a picture has: mostly the head again, as another scale of tones shows it
 
 # Where a place (y, x) of a frame lies in its view, both from -1 to 1: y' = a + b y + c x, x' = d + e y + f x.
-FRAMES = np.array(_OF_HEAD + _OF_WHOLE)
-VIEW_OF = np.repeat([0, 1], [len(_OF_HEAD), len(_OF_WHOLE)])  # which of a picture's views each is of
+FRAMES = np.array(_OF_HEAD + _OF_WHOLE + _OF_LAST)
+_VIEWS = np.repeat([0, 1, -1], [len(_OF_HEAD), len(_OF_WHOLE), len(_OF_LAST)])
+
+
+def view_of(frame: NDArray[np.intp], views: NDArray[np.intp] | int) -> NDArray[np.intp]:
+    """Return which view each frame is of, by place in FRAMES, of pictures that have so many views; shapes broadcast.
+
+    Examples
+    --------
+    >>> view_of(np.array([0, 9, 12]), 3).tolist(), view_of(np.array([0, 9, 12]), 1).tolist()
+    ([0, 1, 2], [0, 1, 0])
+    """
+    return np.where(_VIEWS[frame] < 0, np.asarray(views) - 1, _VIEWS[frame])
+
+
+def views_in(descriptors: NDArray[np.int8]) -> NDArray[np.intp]:
+    """Return how many views pictures have, up to the last that is not empty, by descriptors [..., VIEWS, cells]."""
+    there = np.asarray(descriptors.any(axis=-1))
+    return np.asarray(there.shape[-1] - there[..., ::-1].argmax(axis=-1))
 
 
 def _sources() -> NDArray[np.intp]:
-    """Return which pixel of the views, as a flat index, each pixel of each frame shows: [FRAMES, SIDE, SIDE]."""
+    """Return which pixel of a view, as a flat index, each pixel of each frame shows: [FRAMES, SIDE, SIDE]."""
     places = (np.arange(SIDE) * 2 + 1) / SIDE - 1
     y, x = (each.ravel() for each in np.meshgrid(places, places, indexing="ij"))
     at = FRAMES @ np.stack([np.ones_like(y), y, x])
     row, column = np.clip(np.floor((at + 1) * SIDE / 2), 0, SIDE - 1).astype(np.intp).swapaxes(0, 1)
-    return np.asarray((VIEW_OF[:, None] * SIDE + row) * SIDE + column).reshape(-1, SIDE, SIDE)
+    return np.asarray(row * SIDE + column).reshape(-1, SIDE, SIDE)
 
 
 _SOURCES = _sources()
 
 
 def framed(thumbs: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return views, uint8 [V, SIDE, SIDE], as FRAMES show them, uint8 [F, SIDE, SIDE]: fewer where V is 1."""
-    return thumbs.ravel().take(_SOURCES[: np.count_nonzero(len(thumbs) > VIEW_OF)])  # sorted by view
+    """Return views, uint8 [V, SIDE, SIDE], as FRAMES show them, [FRAMES, SIDE, SIDE]; zeros of a view not there."""
+    view = view_of(np.arange(len(FRAMES)), len(thumbs))
+    found = thumbs.ravel().take(np.minimum(view, len(thumbs) - 1)[:, None, None] * SIDE * SIDE + _SOURCES)
+    found[view >= len(thumbs)] = 0
+    return found
