@@ -66,15 +66,19 @@ Judge = Callable[[Ints], Sequence[NDArray[np.generic]]]
 
 def audit(pictures: Pictures, twins: Twins, pool: Executor) -> Pairs:
     """Return all pairs of pictures worth a closer look, with verdicts, sorted by (left, right)."""
-    judge, judge_framed = (partial(each, pictures=pictures, twins=twins) for each in (_judged, _judged_framed))
+    judge = partial(_judged, pictures=pictures, twins=twins)
     plain = _verdicts(candidates(pictures, twins, pool), judge, twins, pool)
     settled, place = _settled(pictures, plain), _stand_ins(pictures, plain)
-    framed = _verdicts(framed_candidates(pictures, settled, place, twins, pool), judge_framed, twins, pool)
-    # Two heads, turned and cropped until they fit, agree more than they otherwise would: no sign of one patient.
-    found = _joined(plain, framed._replace(near=np.zeros_like(framed.near)))
+    near = framed_candidates(pictures, settled, place, twins, pool)
+    found = _joined(plain, _framed_verdicts(near, pictures, twins, pool))
     rest = of_those_left_out(found.left[found.same], found.right[found.same], place, settled)
-    framed = _verdicts(rest, judge_framed, twins, pool)
-    return _joined(found, framed._replace(near=np.zeros_like(framed.near)))
+    return _joined(found, _framed_verdicts(rest, pictures, twins, pool))
+
+
+def _framed_verdicts(near: Ints, pictures: Pictures, twins: Twins, pool: Executor) -> Pairs:
+    found = _verdicts(near, partial(_judged_framed, pictures=pictures, twins=twins), twins, pool)
+    # Two heads, turned and cropped until they fit, agree more than they otherwise would: no sign of one patient.
+    return found._replace(near=np.zeros_like(found.near))
 
 
 def _stand_ins(pictures: Pictures, plain: Pairs) -> Ints:

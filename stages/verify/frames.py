@@ -7,6 +7,8 @@ the plain views of all other pictures, and the one that fits is where the alignm
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,9 +31,8 @@ _OF_HEAD = [
     [[0, COSINE, -SINE], [0, SINE, COSINE]],
 ]
 _OF_WHOLE = [_centre(0.8), *(_top(share) for share in (0.9, 0.8))]
-_OF_LAST = [
-    _centre(0.9)
-]  # of the last view that a picture has: mostly the head again, as another scale of tones shows it
+# Of the last view that a picture has: mostly the head again, as another scale of tones shows it.
+_OF_LAST = [_centre(0.9)]
 
 # Where a place (y, x) of a frame lies in its view, both from -1 to 1: y' = a + b y + c x, x' = d + e y + f x.
 FRAMES = np.array(_OF_HEAD + _OF_WHOLE + _OF_LAST)
@@ -55,21 +56,19 @@ def views_in(descriptors: NDArray[np.int8]) -> NDArray[np.intp]:
     return np.asarray(there.shape[-1] - there[..., ::-1].argmax(axis=-1))
 
 
-def _sources() -> NDArray[np.intp]:
-    """Return which pixel of a view, as a flat index, each pixel of each frame shows: [FRAMES, SIDE, SIDE]."""
+@lru_cache
+def _sources(views: int) -> NDArray[np.intp]:
+    """Return which pixel of so many views, as a flat index, each pixel of each frame shows: [FRAMES, SIDE, SIDE]."""
     places = (np.arange(SIDE) * 2 + 1) / SIDE - 1
     y, x = (each.ravel() for each in np.meshgrid(places, places, indexing="ij"))
     at = FRAMES @ np.stack([np.ones_like(y), y, x])
     row, column = np.clip(np.floor((at + 1) * SIDE / 2), 0, SIDE - 1).astype(np.intp).swapaxes(0, 1)
-    return np.asarray(row * SIDE + column).reshape(-1, SIDE, SIDE)
-
-
-_SOURCES = _sources()
+    view = np.minimum(view_of(np.arange(len(FRAMES)), views), views - 1)  # any will do for one that is not there
+    return np.asarray((view[:, None] * SIDE + row) * SIDE + column).reshape(-1, SIDE, SIDE)
 
 
 def framed(thumbs: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return views, uint8 [V, SIDE, SIDE], as FRAMES show them, [FRAMES, SIDE, SIDE]; zeros of a view not there."""
-    view = view_of(np.arange(len(FRAMES)), len(thumbs))
-    found = thumbs.ravel().take(np.minimum(view, len(thumbs) - 1)[:, None, None] * SIDE * SIDE + _SOURCES)
-    found[view >= len(thumbs)] = 0
+    found = thumbs.ravel().take(_sources(len(thumbs)))
+    found[view_of(np.arange(len(FRAMES)), len(thumbs)) >= len(thumbs)] = 0
     return found
