@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-from commands import record
+from commands import locked, record
 from commands.__main__ import main
 from stages.dialect import parse, written
 
+STUDIES = [path.parent for path in (ROOT / "dvc.lock", *sorted(ROOT.glob("studies/*/dvc.lock")))]
 OUTPUTS = {"prepare": {"data/prepared": "1.dir"}, "train": {"models/model.safetensors": "2", "models/curves": "3.dir"}}
 HERE, THERE = {"cpu": "this one", "gpu": None}, {"cpu": "another", "gpu": None}
 
@@ -26,6 +28,16 @@ def write_log(stage: str, outputs: dict[str, str], environment: dict) -> None:
 
 def provenance() -> dict:
     return json.loads(Path("metrics/provenance.json").read_text())
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_what_is_committed_speaks_of_the_outputs_in_the_lock_beside_it(study: Path):
+    outputs = {
+        stage: {out["path"]: out["md5"] for out in entry.get("outs", [])}
+        for stage, entry in locked.stages(study).items()
+    }
+    known = json.loads((study / "metrics/provenance.json").read_text())
+    assert known["outputs"] == outputs, f"stand in {study} and run `brainmri record`"
 
 
 @pytest.fixture
