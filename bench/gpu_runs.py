@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import stages  # noqa: I001, F401  it pins the instruction set before torch is loaded
@@ -38,6 +39,7 @@ from stages.train.loop import Images, Trainer
 from stages.train.schema import Params
 from stages.dialect import parse, written
 
+Row = TypeVar("Row")
 ROOT = Path(__file__).parent.parent
 CODE = sorted((ROOT / "stages").rglob("*.py"))
 BEFORE = ["fetch", "verify", "prepare", "backbone"]  # once for all parts
@@ -138,6 +140,23 @@ def run(stage: str, folder: Path, args: argparse.Namespace) -> float:
     if done.returncode:
         raise InputError(f"stage {stage} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
     return round(before + time.perf_counter() - begun, 1)
+
+
+def side_by_side(runs: Sequence[Callable[[], Row]], together: int) -> Iterator[Row]:
+    """Yield what each run returns when it ends, so many at once; an error is raised once those under way have ended."""
+    stopped: BaseException | None = None
+    with ThreadPoolExecutor(together) as threads:
+        running = {threads.submit(run) for run in runs}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in ended:
+                if error := each.exception():
+                    stopped = stopped or error
+                    running = {run for run in running if not run.cancel()}  # of those begun none can be cancelled
+                else:
+                    yield each.result()
+    if stopped:
+        raise stopped
 
 
 def variables(**more: str) -> dict[str, str]:

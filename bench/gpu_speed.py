@@ -26,27 +26,37 @@ from stages.train.schema import Params
 
 def throughput(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Medians in images a second, training and limit taking turns, at each batch size, in two precisions."""
-    images, _ = arrays(base)
-    found: dict[str, Any] = result.get("throughput", {})
-    cuda, took = args.device == "cuda", 0.0
-    for compiled in (False, True) if cuda else (False,):
-        for precision in dict.fromkeys([args.precision, "tf32" if cuda else "fp32"]):
-            for size in args.batch_sizes:
-                name = f"{precision}, batch {size}{', compiled' if compiled else ''}"
-                if name not in found:
-                    left(args, took)
-                    started = time.monotonic()
-                    found[name] = _attempted(_measured, images, _options(base, args, precision, size, compiled))
-                    took = time.monotonic() - started
-                    yield found
+    cuda = args.device == "cuda"
+    ways = (False, True) if cuda and not args.no_compiled else (False,)
+    precisions = [*dict.fromkeys([args.precision, "tf32" if cuda else "fp32"])]
+    rows = [(precision, size, compiled) for compiled in ways for precision in precisions for size in args.batch_sizes]
+    yield from _each(_measured, rows, base, args, result.get("throughput", {}))
 
 
 def cost(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Images a second of training with deterministic kernels and without, in turns."""
-    if "cost" not in result:
-        left(args)
-        compiled = params.load(Params, base / "params.yaml").train.compile
-        yield _attempted(_cost, arrays(base)[0], _options(base, args, args.precision, args.batch_size, compiled))
+    """Images a second of training with deterministic kernels and without, in turns, at each batch size."""
+    compiled = params.load(Params, base / "params.yaml").train.compile
+    rows = [(args.precision, size, compiled) for size in args.batch_sizes]
+    yield from _each(_cost, rows, base, args, result.get("cost", {}))
+
+
+def _each(
+    way: Callable[[Images, argparse.Namespace], dict[str, float]],
+    rows: list[tuple[str, int, bool]],
+    base: Path,
+    args: argparse.Namespace,
+    found: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Yield what is found after each row (precision, batch size, whether compiled) that is not among it yet."""
+    images, took = arrays(base)[0], 0.0
+    for precision, size, compiled in rows:
+        name = f"{precision}, batch {size}{', compiled' if compiled else ''}"
+        if name not in found:
+            left(args, took)
+            started = time.monotonic()
+            found[name] = _attempted(way, images, _options(base, args, precision, size, compiled))
+            took = time.monotonic() - started
+            yield found
 
 
 def shards(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:

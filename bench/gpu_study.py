@@ -4,11 +4,13 @@
 
 throughput   images a second of training against the same step on one fixed batch, at each batch size and precision,
              on a GPU without torch.compile and with it
-cost         what deterministic kernels cost: the same with autotuned and nondeterministic ones allowed
+cost         what deterministic kernels cost at each batch size: the same with autotuned and nondeterministic ones
 shards       what it costs one worker to pass a batch in 2, 4, 8 shards
 determinism  a short run left alone, one again, and --kills runs killed at random moments and resumed: one digest?
 workers      a short run by 1, 2, 4, ... workers, as many as there are GPUs: one digest, and images a second
-study        from the archive to the confusion matrix, under both protocols, once for each seed
+study        from the archive to the confusion matrix, once for each seed: as published, leak-free and, where a table
+             says whose images they are, by patient (a fifth of the patients tests, another fifth for each seed);
+             --together of these runs at once, since one process alone may leave a large GPU waiting
 
 Writes one JSON with the hardware in it, anew after every figure. What is in it is not measured again: the same command
 goes on where the last call ended, be it cut or stopped by --minutes, and other parts, batch sizes, kills and seeds are
@@ -31,6 +33,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +64,12 @@ try:
         passed,
         prepared,
         recipe,
+        side_by_side,
         starts,
         training,
     )
     from gpu_speed import cost, shards, throughput
-    from stages import runtime
+    from stages import params, runtime
     from stages.files import read_figures, sha256_file, write_json
     from stages.shell import provenance
     from stages.shell.errors import InputError
@@ -76,10 +80,27 @@ except ModuleNotFoundError as error:
 ROOT = Path(__file__).parent.parent
 PARTS = ["throughput", "cost", "shards", "determinism", "workers", "study"]
 # settings that change no figure: where things lie, and how much of them is asked for in one call
-PLACES = ("out", "source", "scratch", "parts", "shards", "batch_sizes", "kills", "seeds", "first_seed", "minutes")
+PLACES = (
+    "out",
+    "source",
+    "scratch",
+    "parts",
+    "shards",
+    "batch_sizes",
+    "no_compiled",
+    "kills",
+    "seeds",
+    "first_seed",
+    "minutes",
+)
 AFTER = ["prepare", "backbone", "train", "evaluate"]  # for each seed and protocol
-PROTOCOLS = ["published", "leak_free"]
-GROUPS = ["all", "clean", "leaked"]
+# what each changes; by patient, as studies/nickparvar-patients has it, one picture of each group of copies
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "published": {"split.protocol": "published", "split.unique": False},
+    "leak_free": {"split.protocol": "leak_free", "split.unique": False},
+    "by_patient": {"split.protocol": "by_patient", "split.unique": True},
+}
+GROUPS = ["all", "clean", "leaked", "patients", "others_alone"]
 SCORES = ["n", "accuracy", "accuracy_low", "accuracy_high", "f1", "auc", "sensitivity"]
 
 
@@ -96,11 +117,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=128, help="of the study")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=5, help="runs of the study under each protocol")
+    parser.add_argument("--together", type=int, default=1, help="runs of the study side by side on the one device")
     parser.add_argument("--first-seed", type=int, default=0, help="go on with the study from this seed")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--short-epochs", type=int, default=2, help="of a run in `determinism`")
     parser.add_argument("--checkpoint-steps", type=int, default=10, help="steps between checkpoints in `determinism`")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256, 512], help="of `throughput`")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[64, 128, 256, 512], help="of `throughput`, `cost`"
+    )
+    parser.add_argument("--no-compiled", action="store_true", help="`throughput` without torch.compile's rows")
     parser.add_argument("--shards", type=int, default=8, help="of `workers`, a power of two")
     parser.add_argument("--steps", type=int, default=30, help="steps a turn of `throughput`")
     parser.add_argument("--repeats", type=int, default=5, help="turns")
@@ -239,26 +264,39 @@ def workers(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Ite
 
 
 def study(base: Path, args: argparse.Namespace, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Scores under both protocols for each seed, their mean and spread, and the seconds of each stage."""
+    """Scores under each protocol for each seed, their mean and spread, and the seconds of each stage."""
     found: dict[str, Any] = result.get("study", {})
-    for seed in range(args.first_seed, args.first_seed + args.seeds):
-        for protocol in PROTOCOLS:
-            runs = found.get(protocol, {"runs": []})["runs"]
-            if any(row["seed"] == seed for row in runs):
-                continue
-            left(args)
-            folder = copied(base, base.parent / f"{protocol}-{seed}", seed=seed, **{"split.protocol": protocol})
-            seconds = passed(AFTER, folder, args)
-            row = {"seed": seed, "zip_to_confusion_s": _whole(result["seconds"], seconds), "seconds": seconds}
-            found[protocol] = _summary([*runs, row | _scores(folder)])
-            yield found
-            shutil.rmtree(folder)  # only now: its row is in the JSON
+    patients = params.read(base / "params.yaml")["fetch"]["patients"]
+    there = {(protocol, row["seed"]) for protocol, each in found.items() for row in each["runs"]}
+    waiting = [
+        (protocol, seed)
+        for seed in range(args.first_seed, args.first_seed + args.seeds)
+        for protocol in PROTOCOLS
+        if (protocol, seed) not in there and (protocol != "by_patient" or patients)
+    ]
+    runs = [partial(_run, base, args, result["seconds"], protocol, seed) for protocol, seed in waiting]
+    for protocol, row, folder in side_by_side(runs, args.together):
+        rows = [*found.get(protocol, {"runs": []})["runs"], row]
+        found[protocol] = _summary(sorted(rows, key=lambda row: int(row["seed"])))
+        yield found
+        shutil.rmtree(folder)  # only now: its row is in the JSON
+
+
+def _run(
+    base: Path, args: argparse.Namespace, before: dict[str, float], protocol: str, seed: int
+) -> tuple[str, dict[str, Any], Path]:
+    """Make one run of the study; return its protocol, its row and its folder."""
+    left(args)
+    folder = copied(base, base.parent / f"{protocol}-{seed}", seed=seed, **PROTOCOLS[protocol])
+    seconds = passed(AFTER, folder, args)
+    row = {"seed": seed, "zip_to_confusion_s": _whole(before, seconds), "seconds": seconds}
+    return protocol, row | _scores(folder), folder
 
 
 def _scores(folder: Path) -> dict[str, Any]:
     """Return the scores of a study that has been run, its confusion matrix, and the digest of its weights."""
     metrics = read_figures(folder / "metrics/scores.csv")
-    row: dict[str, Any] = {group: {key: metrics[group].get(key) for key in SCORES} for group in GROUPS}
+    row: dict[str, Any] = {group: {key: metrics.get(group, {}).get(key) for key in SCORES} for group in GROUPS}
     row |= {"weights": sha256_file(folder / "models/model.safetensors"), "confusion": confusion(folder)}
     return row | {"starts": starts(folder)["starts"]}  # more than one: its seconds hold the start of a process again
 

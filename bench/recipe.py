@@ -23,8 +23,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ import stages  # noqa: I001, F401  it pins the instruction set before any librar
 
 import pandas as pd
 
-from gpu_runs import ROOT, TimeUp, change, copied, emptied, passed
+from gpu_runs import ROOT, TimeUp, change, copied, emptied, passed, side_by_side
 
 from stages.dialect import parse, written
 from stages.fetch import tree
@@ -240,14 +240,7 @@ def rows(waiting: list[tuple[str, int]], scratch: Path, args: argparse.Namespace
     """Yield each run's row when it ends."""
     images = some(args.folder, args.images, scratch)
     bases = {seed: base(images, seed, scratch, args) for seed in dict.fromkeys(seed for _, seed in waiting)}
-    with ThreadPoolExecutor(args.together) as threads:
-        running = {threads.submit(run, name, seed, bases[seed], args) for name, seed in waiting}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for each in ended:
-                if isinstance(each.exception(), TimeUp):
-                    threads.shutdown(cancel_futures=True)
-                yield each.result()
+    yield from side_by_side([partial(run, name, seed, bases[seed], args) for name, seed in waiting], args.together)
 
 
 def table(runs: list[dict[str, Any]]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def test_every_part_runs_and_a_second_call_adds_without_repeating(tmp_path: Path
     done = call(tmp_path, *words, "--batch-sizes", "8", "--kills", "2")
     assert done.returncode == 0, done.stderr
     first = json.loads((tmp_path / "out.json").read_text())
-    assert first["throughput"]["fp32, batch 8"]["trainer"] > 0 and "share_lost" in first["cost"]
+    assert first["throughput"]["fp32, batch 8"]["trainer"] > 0 and "share_lost" in first["cost"]["fp32, batch 8"]
     assert len(first["determinism"]["alone"]) == 2 and len(set(first["determinism"]["alone"])) == 1
     assert first["shards"]["share_of_one"]["1"] == 1 and first["shards"]["images_per_second"]["4"] > 0
     assert [*first["workers"]["runs"]] == ["1", "2"] and first["workers"]["same"] is True
@@ -70,7 +72,8 @@ def test_every_part_runs_and_a_second_call_adds_without_repeating(tmp_path: Path
     done = call(tmp_path, *words, "--batch-sizes", "8", "64", "--kills", "2")
     assert done.returncode == 0, done.stderr
     second = json.loads((tmp_path / "out.json").read_text())
-    assert "more than the" in second["throughput"].pop("fp32, batch 64")["failed"]
+    for part in ("throughput", "cost"):
+        assert "more than the" in second[part].pop("fp32, batch 64")["failed"]
     assert second == first
 
 
@@ -80,12 +83,12 @@ def test_a_figure_that_is_there_is_not_measured_again(study: Any, asked: Any, tm
     for part in ("throughput", "cost"):
         for found in getattr(study, part)(base, asked("--batch-sizes", "8", "64"), first):
             first[part] = json.loads(json.dumps(found))
-    assert first["throughput"]["fp32, batch 8"]["limit"] > 0 and first["cost"]["free"] > 0
+    assert first["throughput"]["fp32, batch 8"]["limit"] > 0 and first["cost"]["fp32, batch 8"]["free"] > 0
     assert first["throughput"]["fp32, batch 64"] == {
         "failed": "InputError: batch_size = 64 is more than the 25 training images"
     }
     assert not list(study.throughput(base, asked("--batch-sizes", "64", "8"), first))
-    assert not list(study.cost(base, asked(), first))
+    assert not list(study.cost(base, asked("--batch-sizes", "64", "8"), first))
 
 
 def test_each_run_trains_one_network_also_where_the_study_is_a_cross_validation(study: Any, asked: Any, monkeypatch):
@@ -168,9 +171,50 @@ def test_seeds_are_added_to_those_in_the_json(study: Any, asked: Any, tmp_path: 
     for seeds in ("1", "2"):
         for found in study.study(base, asked("--seeds", seeds), result):
             result["study"] = json.loads(json.dumps(found))
-    assert made == ["published-0", "leak_free-0", "published-1", "leak_free-1"]
+    assert made == ["published-0", "leak_free-0", "published-1", "leak_free-1"]  # and none by unknown patients
     assert result["study"]["published"]["all"] == {"mean": 0.5, "deviation": 0.0, "n": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_where_patients_are_known_each_seed_is_run_by_patient_too(study: Any, asked: Any, tmp_path: Path, monkeypatch):
+    made: dict[str, dict[str, Any]] = {}
+
+    def passed(_names: Any, folder: Path, _args: Any) -> dict[str, float]:
+        made[folder.name] = study.params.read(folder / "params.yaml")["split"]
+        return {"train": 1.0}
+
+    monkeypatch.setattr(study, "passed", passed)
+    monkeypatch.setattr(study, "_scores", lambda _: {group: {"n": None, "accuracy": None} for group in study.GROUPS})
+    base = make_study(tmp_path / "base", **{"fetch.patients": {"table": "patients.csv"}, "split.unique": True})
+    found = list(study.study(base, asked("--together", "2"), {"seconds": {"fetch": 1.0, "verify": 2.0}}))[-1]
+    assert {name: (split["protocol"], split["unique"]) for name, split in made.items()} == {
+        "published-0": ("published", False),
+        "leak_free-0": ("leak_free", False),
+        "by_patient-0": ("by_patient", True),
+    }
+    assert found["by_patient"]["patients"] is None and [*found["by_patient"]["runs"][0]][:2] == [
+        "seed",
+        "zip_to_confusion_s",
+    ]
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_failure_waits_for_what_runs_beside_it_and_starts_no_more(study: Any, together: int):
+    begun: list[int] = []
+
+    def run(number: int) -> int:
+        begun.append(number)
+        if number == 0:
+            raise study.TimeUp
+        time.sleep(0.2)
+        return number
+
+    found = study.side_by_side([functools.partial(run, number) for number in range(6)], together)
+    done = []
+    with pytest.raises(study.TimeUp):
+        for each in found:
+            done.append(each)
+    assert sorted([0, *done]) == begun and len(begun) < 6
 
 
 def test_a_stage_that_has_run_in_the_scratch_folder_is_not_run_again(
