@@ -317,6 +317,7 @@ def main() -> None:
     shards = chosen.train.shards
     if launch.is_worker():
         train(chosen, workers.joined(chosen.device, shards))
+        torch.distributed.destroy_process_group()  # else its threads can abort the process at its end
     elif (count := launch.workers(shards, chosen.threads, chosen.device)) > 1:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "bench"), variables()["PYTHONPATH"]])
         launch.run(count, chosen.threads, "gpu_runs", str(Path.cwd()))
