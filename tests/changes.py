@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from stages.prepare import image
 from stages.verify.describe import otsu
 
 Grey = NDArray[np.uint8]
@@ -18,10 +19,19 @@ LETTERS = "ABCDEFGHKLMNPRSTUVXYZ0123456789 .-/"
 
 
 def head_box(grey: Grey) -> tuple[float, float, float, float]:
-    """Return the box of the lines of which a seventh is brighter than Otsu's threshold."""
+    """Return the box of the lines of which a seventh is brighter than Otsu's threshold.
+
+    Where a tumour is far brighter than the rest, that is the tumour, and what is left of the head's box a part of it.
+    """
     head = grey > otsu(np.bincount(grey.ravel(), minlength=256))
     rows, columns = (np.nonzero(head.mean(axis=axis) > 0.15)[0] for axis in (1, 0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def outline(grey: Grey) -> tuple[float, float, float, float]:
+    """Return the box of all that is head, as `prepare` cuts it."""
+    rows, columns = image.head_box(grey, 0.1)
+    return columns.start or 0, rows.start or 0, columns.stop or grey.shape[1], rows.stop or grey.shape[0]
 
 
 def turned(grey: Grey, degrees: float) -> Grey:
@@ -112,6 +122,7 @@ Change = Callable[[Grey, random.Random], NDArray[np.uint8]]  # grey [H, W], or c
 CHANGES: dict[str, Change] = {
     **{f"turned_{d}": lambda a, r, d=d: turned(a, r.choice((-d, d))) for d in (1, 2, 3, 5, 10)},
     **{f"head_cropped_{c}": lambda a, r, c=c / 100: cropped(a, head_box(a), c, c, c, c) for c in (2, 5, 10)},
+    **{f"outline_cropped_{c}": lambda a, r, c=c / 100: cropped(a, outline(a), c, c, c, c) for c in (2, 5, 10)},
     **{f"all_cropped_{c}": lambda a, r, c=c / 100: cropped(a, whole(a), c, c, c, c) for c in (5, 10)},
     **{f"bottom_cropped_{c}": lambda a, r, c=c / 100: cropped(a, whole(a), 0, 0, 0, c) for c in (10, 20)},
     **{f"neck_cropped_{c}": lambda a, r, c=c / 100: neck_cropped(a, c) for c in (20, 30)},

@@ -58,6 +58,7 @@ def test_changed_pictures_are_copies_of_their_originals_alone(tmp_path, name):
 
 # Of phantoms, whose finest detail is noise; what is measured of real heads is in docs/audit.md.
 FEWEST = {"turned_10": 0.5, "head_cropped_5": 0.75, "head_cropped_10": 0.5, "all_cropped_10": 0.75} | {
+    "outline_cropped_10": 0.75,
     "bottom_cropped_20": 0.75,
     "neck_cropped_20": 0.75,
     "neck_cropped_30": 0.5,
