@@ -16,7 +16,7 @@ test: .venv/made
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: .venv/made
-	BRAINMRI_KILLS=25 pytest -m fault --reliability docs/reliability.md
+	BRAINMRI_KILLS=25 pytest -m fault --reliability=docs/reliability.md
 
 lint: .venv/made
 	ruff check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,14 @@ def test_a_case_that_fails_twice_is_wrong_once(tmp_path: Path):
     assert pytest.main(words, plugins=[counts]) == pytest.ExitCode.TESTS_FAILED
     assert counts.tried == {"call and teardown": 1, "setup and teardown": 1, "teardown": 1}
     assert counts.wrong == {"call and teardown": 1, "setup and teardown": 1, "teardown": 1}
+
+
+def test_pytest_takes_the_command_of_make_faults(tmp_path: Path):
+    """Given apart from its option, the page is a path to collect tests from, and the option is unknown."""
+    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "--reliability" in line)
+    page = tmp_path / "page.md"
+    page.write_text("a page that is there, as the committed one is")
+    words = line.replace("docs/reliability.md", str(page)).split()
+    command = [sys.executable, "-m", *words[words.index("pytest") :], "--collect-only", "--ignore-glob=*/test_*.py"]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 5, done.stderr  # no tests were left
