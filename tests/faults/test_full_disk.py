@@ -22,7 +22,9 @@ WRITES = {
     "train": ("models", [400, 100_000, 50_000_000]),
     "evaluate": ("plots", [400, 700, 5000]),
     "report": ("report", [400, 5000, 50_000]),
+    "card": ("models", [400, 1000, 3000]),
 }
+assert [*WRITES] == STAGES  # also where those of a stage that is new here are slow
 DEFAULT = ("fetch", "verify", "prepare", "train")
 
 
