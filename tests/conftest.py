@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import shutil
@@ -59,6 +60,16 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     with limits(marker):
         return (yield)
+
+
+def script(name: str) -> Any:
+    """Return bench/<name>.py as a module; it puts `bench` and more first on sys.path, which no test should see."""
+    before = sys.path.copy()
+    sys.path.append(str(ROOT / "bench"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path[:] = before
 
 
 def set_params(folder: Path, **changes: Any) -> None:

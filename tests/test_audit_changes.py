@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from changes import CHANGES, outline
-from conftest import ROOT
+from conftest import script
 from copying import phantom
 
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
-    before = sys.path.copy()
-    sys.path.append(str(ROOT / "bench"))
-    module = importlib.import_module("audit_changes")
-    sys.path[:] = before
-    return module
+    return script("audit_changes")
 
 
 def found(*pairs: tuple[str, str, str]) -> argparse.Namespace:

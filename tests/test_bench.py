@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, set_params
+from conftest import ROOT, script, set_params
 from training import make_study
 
 from stages.files import write_json
@@ -27,11 +27,7 @@ RUN = {"val_accuracy": 0.5, "val_loss": 1.0}
 @pytest.fixture
 def ablation(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script as a module, with two changes, which trains nothing."""
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    spec = util.spec_from_file_location("ablation", ROOT / "bench/ablation.py")
-    assert spec and spec.loader
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("ablation")
     monkeypatch.setattr(module, "CHANGES", {"the recipe": {}, "dropout 0.2": {"train.dropout": 0.2}})
     monkeypatch.setattr(module, "pictures", lambda *_: (None, None))
     monkeypatch.setattr(module.runtime, "exact", lambda *_: None)

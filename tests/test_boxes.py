@@ -8,14 +8,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from importlib import util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, TINY, run_stages, set_params
+from conftest import ROOT, TINY, run_stages, script, set_params
 
 from stages.dialect import parse
 from stages.fetch.phantom import PhantomParams, Planned, drawn, plan, tumour_box
@@ -189,11 +188,7 @@ def test_the_page_shows_twelve_pictures_with_the_box(study: Path):
 @pytest.fixture
 def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The script, run in this process; what it wrote."""
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    spec = util.spec_from_file_location("tumour_look", ROOT / "bench/tumour_look.py")
-    assert spec and spec.loader
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("tumour_look")
     monkeypatch.setattr(module.runtime, "exact", lambda *_: None)
 
     def run(study: Path, *words: str) -> dict[str, Any]:

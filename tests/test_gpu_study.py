@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, script
 from training import Small, chosen, make_study, pictures
 
 from stages.shell.errors import InputError
@@ -31,12 +30,7 @@ SMALL += ["--set", *(f"fetch.phantom.{each}" for each in PHANTOMS), "split.val_f
 
 @pytest.fixture(scope="module")
 def study() -> Any:
-    """The script as a module; it puts `bench` before all else on sys.path, which no other test should see."""
-    before = sys.path.copy()
-    sys.path.append(str(ROOT / "bench"))
-    module = importlib.import_module("gpu_study")
-    sys.path[:] = before
-    return module
+    return script("gpu_study")
 
 
 @pytest.fixture
@@ -92,7 +86,7 @@ def test_a_figure_that_is_there_is_not_measured_again(study: Any, asked: Any, tm
 
 
 def test_each_run_trains_one_network_also_where_the_study_is_a_cross_validation(study: Any, asked: Any, monkeypatch):
-    runs = importlib.import_module("gpu_runs")
+    runs = sys.modules["gpu_runs"]
     several = runs.parse((ROOT / "params.yaml").read_text())
     several["split"] |= {"folds": {"0": "/folds/0", "1": "/folds/1"}, "networks": "folds"}
     monkeypatch.setattr(runs, "parse", lambda text: several if "root:" in text else json.loads(text))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib import util
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, script
 from PIL import Image
 
 from stages.dialect import parse
@@ -19,13 +17,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench/README.md",
 
 
 @pytest.fixture
-def pictures(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    spec = util.spec_from_file_location("pictures", ROOT / "bench/pictures.py")
-    assert spec and spec.loader
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def pictures() -> Any:
+    return script("pictures")
 
 
 def test_the_pipelines_picture_is_of_dvc_yaml_as_it_is(pictures: Any):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT, set_params
+from conftest import ROOT, script, set_params
 
 from stages.files import sha256_file, write_csv
 from stages.prepare.schema import Params
@@ -23,12 +21,8 @@ CHANGES = {"the recipe": {}, "from": {"phantoms": {"train_per_class": 12, "epoch
 
 
 @pytest.fixture(scope="module")
-def recipe() -> Iterator[Any]:
-    """The script as a module; it puts `bench` before all else on sys.path, which no other test should see."""
-    before = sys.path.copy()
-    sys.path.append(str(ROOT / "bench"))
-    yield importlib.import_module("recipe")
-    sys.path[:] = before
+def recipe() -> Any:
+    return script("recipe")
 
 
 @pytest.fixture
