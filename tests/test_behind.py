@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from commands import behind, readme, show
+from commands import behind, show, tables
 from stages.shell.provenance import dvc_hash
 
 STAGE = {
@@ -100,19 +100,19 @@ def test_the_table_names_the_commit_where_a_study_is_behind_and_stays_as_it_is_i
     study: Path, tmp_path: Path
 ):
     root, title = study.parent.parent, "](studies/a) |"
-    assert readme._made_by(study, title, "") == "this commit"
+    assert tables._made_by(study, title, "") == "this commit"
     (root / "make.py").write_text("2\n")
     commit(root)
-    made = readme._made_by(study, title, "")
+    made = tables._made_by(study, title, "")
     assert made == f"`{git(root, 'rev-parse', 'HEAD~2')[: behind.DIGITS]}`"
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{root}", "shallow")
     shallow = tmp_path / "shallow/studies/a"
     assert behind.changed(shallow) == ["../../make.py"] and behind.made_by(shallow) is None
     before = f"| [a study](studies/a) | 98% | 97% | none | {made} |\n"
-    assert readme._made_by(shallow, title, before) == made
-    assert readme._made_by(shallow, title, "") == "a run that is not committed"
+    assert tables._made_by(shallow, title, before) == made
+    assert tables._made_by(shallow, title, "") == "a run that is not committed"
     shutil.rmtree(shallow.parent.parent / ".git")
-    assert readme._made_by(shallow, title, before) == made
+    assert tables._made_by(shallow, title, before) == made
 
 
 def test_show_says_which_commit_made_the_figures_and_what_was_changed_since(study: Path):

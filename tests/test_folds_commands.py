@@ -19,7 +19,7 @@ from conftest import TINY, copy_repository, dvc_environment, set_params
 from PIL import Image
 from test_replay import change, git
 
-from commands import behind, locked, readme, record, retrain, versions
+from commands import behind, locked, record, retrain, tables, versions
 from commands.__main__ import main
 from commands.predict import predictor
 from commands.predict.model import Model
@@ -187,7 +187,7 @@ def test_weights_of_another_fold_are_refused(study: Path, capsys):
 def test_shown_compared_and_recorded_a_cross_validation_is_one_study(here: Path, capsys):
     assert main(["show"]) == 0 and "with the code and settings that lie here" in capsys.readouterr().out
     assert main(["compare", "HEAD", "."]) == 0 and "0 images are classified differently" in capsys.readouterr().out
-    assert "phantoms (the default study)" in readme.results(here)
+    assert "phantoms (the default study)" in tables.results(here)
     assert main(["record"]) == 0
     try:
         found = json.loads(record.PROVENANCE.read_text())

@@ -8,23 +8,30 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from commands import readme
+from commands import readme, tables
 from commands.__main__ import main
-from stages.files import write_figures
+from stages.files import write_figures, write_json
 
 BLOCKS = {
     "results": ("<!-- results: written by `brainmri readme` -->\n", "<!-- end of results -->"),
     "speed": ("<!-- speed: written by `brainmri readme` -->\n", "<!-- end of speed -->"),
 }
 (FIRST, LAST), (SPEED, SPEED_END) = BLOCKS.values()
+OTHERS = [name for name in readme.PAGES if name != "README.md"]
 TEXT = f"before\n{FIRST}old\n{LAST}\nbetween\n{SPEED}old\n{SPEED_END}\nafter\n"
 
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A README.md in a folder without metrics or measurements."""
+    """A README.md, beside docs with empty blocks, in a folder without metrics or measurements."""
     monkeypatch.setattr(readme, "ROOT", tmp_path)
-    monkeypatch.setattr(readme.behind, "changed", lambda _: [])  # of scores that no run made
+    monkeypatch.setattr(tables.behind, "changed", lambda _: [])  # of scores that no run made
+    (tmp_path / "docs").mkdir()
+    for name in OTHERS:
+        blocks = [
+            f"<!-- {block}: written by `brainmri readme` -->\n<!-- end of {block} -->\n" for block in readme.PAGES[name]
+        ]
+        (tmp_path / name).write_text("".join(blocks))
     return tmp_path / "README.md"
 
 
@@ -36,6 +43,19 @@ def test_what_stands_around_the_blocks_is_kept(page: Path):
     assert written.startswith(f"before\n{FIRST}| study |") and f"|\n{LAST}\nbetween\n{SPEED}" in written
     assert written.endswith(f"{SPEED}not measured yet\n{SPEED_END}\nafter\n")
     assert main(["readme"]) == main(["readme", "--check"]) == 0 and page.read_text() == written
+    assert all((page.parent / name).read_text().count("not measured yet\n<!-- end") == 1 for name in OTHERS)
+
+
+def test_a_page_of_docs_is_held_to_its_figures_as_the_readme_is(page: Path, capsys: pytest.CaptureFixture[str]):
+    page.write_text(TEXT)
+    assert main(["readme"]) == 0
+    other = page.parent / OTHERS[0]
+    other.write_text(other.read_text().replace("not measured yet", "99 %"))
+    assert main(["readme", "--check"]) == 1 and OTHERS[0] in capsys.readouterr().err
+    other.write_text("no markers\n")
+    page.write_text(TEXT)
+    assert main(["readme"]) == 1 and f"{OTHERS[0]}: expected" in capsys.readouterr().err
+    assert page.read_text() == TEXT  # no page is written where one cannot be
 
 
 @pytest.mark.parametrize("begin, end", BLOCKS.values(), ids=BLOCKS)
@@ -89,15 +109,33 @@ PATIENTS = {
 }
 
 
-def test_results_by_patient_stand_first_and_say_what_they_mean(page: Path):
+def test_results_by_patient_have_intervals_by_patient_and_say_what_they_mean(page: Path):
     page.write_text(TEXT)
-    folder = next(iter(readme.STUDIES))
+    folder = next(iter(tables.STUDIES))
     write_figures(page.parent / folder / "metrics/scores.csv", PATIENTS)
     assert main(["readme"]) == 0
-    first, _, rest = page.read_text().partition(FIRST)[2].partition("| study | all test images")
+    written = page.read_text()
+    assert "| **60.00%** (40.0% to 80.0%, n = 9) | none | none |" in written
     assert (
-        "| **60.00%** (40.0% to 80.0%, n = 9) | **70.00%** (20.0% to 90.0%, n = 3, no z among them) "
-        "| **50.00%** (n = 7, no z among them); among these alone 75.00% |" in first
+        "7 test images are of patients without training images, 0 of patients with; of 2 the patient is unknown, and "
+        "their 2 groups of copies stand in for patients." in written
     )
-    assert "7 test images are of patients without training images, 0 of patients with, and of 2 nobody knows" in first
-    assert "2 groups of copies stand in for patients" in first and "**60.00%** (55.0% to 65.0%, n = 9)" in rest
+    assert "all their slices: **70.00%** (20.0% to 90.0%, n = 3, no z among them)." in written
+    assert "Without them 50.00% (n = 7, no z among them), told among the rest 75.00%." in written
+
+
+def test_other_seeds_stand_beside_a_study_until_it_is_run_again(page: Path):
+    page.write_text(TEXT)
+    folder = next(iter(tables.STUDIES))
+    write_figures(page.parent / folder / "metrics/scores.csv", PATIENTS)
+    lock = page.parent / folder / "dvc.lock"
+    lock.write_text("stages: {train: {outs: [{path: models/model.safetensors, md5: aa}]}}\n")
+    runs = [{"seed": seed, "md5": {"models/model.safetensors": md5}} for seed, md5 in enumerate(["aa", "bb"])]
+    found = {"runs": runs, "over_runs": {"all.accuracy": {"mean": 0.625, "sd": 0.0125}}}
+    results = page.parent / f"bench/results/seeds-{Path(folder).name}.json"
+    results.parent.mkdir(parents=True)
+    write_json(results, found)
+    assert main(["readme"]) == 0
+    assert "Seeds 0, 1: **62.50%** ± 1.25% (mean and standard deviation)." in page.read_text()
+    lock.write_text(lock.read_text().replace("aa", "cc"))
+    assert main(["readme"]) == 0 and "Seeds" not in page.read_text()
