@@ -13,7 +13,6 @@ CPU is left alone. Writes bench/results/ablation.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from growing import so_far
 from stages import runtime
 from stages.shell import provenance
 from stages.backbone import network
@@ -86,7 +86,7 @@ def arguments() -> argparse.Namespace:
         "--only", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME", help="changes to run"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--output", type=Path, default=ROOT / "bench/results/ablation.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/ablation.json")
     return parser.parse_args()
 
 
@@ -120,23 +120,6 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
             if not key.startswith("trail_") and (key, value) != ("shards", 1)
         },
     }
-
-
-def so_far(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what is in the file already, or its beginning; runs with other settings are never added to it."""
-    asked = settings(args)
-    if not args.output.is_file():
-        return {"settings": asked, "runs": []}
-    result = json.loads(args.output.read_text())
-    if others := differing(result["settings"], asked):
-        raise InputError(f"{args.output} holds runs with other settings ({'; '.join(others)}): choose another --output")
-    return result
-
-
-def differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Return in which settings a result that is there is not one of those asked for here."""
-    keys = sorted(there | here)
-    return [f"{key} = {there.get(key)}, not {here.get(key)}" for key in keys if there.get(key) != here.get(key)]
 
 
 def folder(study: Path) -> Path:
@@ -214,19 +197,20 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     args = arguments()
-    result = so_far(args)
+    result = so_far(args.out, settings(args))
+    runs = result.setdefault("runs", [])
     pool, groups = pictures(args.study, args.size)
     for seed in args.seeds:
         for name, change in CHANGES.items():
             asked = {"name": name, "seed": seed, "change": change}
-            if name not in args.only or any(asked.items() <= row.items() for row in result["runs"]):
+            if name not in args.only or any(asked.items() <= row.items() for row in runs):
                 continue
             chosen = params(args, change, seed)
             runtime.exact(chosen.threads, chosen.precision)
             row = run(pool, groups, chosen, args)
-            result["runs"].append(asked | row)
-            write_json(args.output, result)
-    print(table(result["runs"]))
+            runs.append(asked | row)
+            write_json(args.out, result)
+    print(table(runs))
 
 
 if __name__ == "__main__":

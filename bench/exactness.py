@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="turns")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--output", type=Path, default=speed.ROOT / "bench/results/exactness.json")
+    parser.add_argument("--out", type=Path, default=speed.ROOT / "bench/results/exactness.json")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)  # of a child
     parser.set_defaults(params=speed.ROOT / "params.yaml", precision="fp32", device="cpu", compile=False)
     return speed.checked(parser)
@@ -77,7 +77,7 @@ def main() -> None:
         return
     rows = [compare(size, steps, args) for size, steps in zip(args.sizes, args.steps, strict=True)]
     settings = {name: getattr(args, name) for name in ("batch_size", "threads", "repeats", "precision")}
-    write_json(args.output, {"settings": settings, "machine": speed.machine(args), "sizes": rows})
+    write_json(args.out, {"settings": settings, "machine": speed.machine(args), "sizes": rows})
     for row in rows:
         print(f"{row['size']} px: {row['images_per_second']}, pinned {row['pinned_to_free']} of free")
 

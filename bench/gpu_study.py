@@ -49,7 +49,7 @@ try:
     import sklearn  # noqa: F401
     import torchvision  # noqa: F401
 
-    from ablation import differing
+    from growing import so_far
     from gpu_runs import (
         CODE,
         SAVE_EVERY,
@@ -144,7 +144,7 @@ def main() -> None:
     if unknown := set(chosen) - set(PARTS):
         raise InputError(f"--parts has {sorted(unknown)[0]!r}: choose from {', '.join(PARTS)}")
     runtime.device(args.device)  # says at once where there is none
-    result = so_far(args)
+    result = so_far(args.out, settings(args))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a training ends with this process, also under `timeout`
     try:
         with tempfile.TemporaryDirectory() if args.scratch is None else nullcontext(args.scratch) as scratch:
@@ -154,23 +154,18 @@ def main() -> None:
     print(json.dumps(result, indent=2))
 
 
-def so_far(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what is in the JSON already, or its beginning; figures of other settings are never added to it."""
-    settings = {key: str(value) for key, value in vars(args).items() if key not in (*PLACES, "until")}
-    settings |= {"images": "phantom" if args.source == "phantom" else "real", "hardware": hardware(args.device)}
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what all figures of a file have in common."""
+    found = {key: str(value) for key, value in vars(args).items() if key not in (*PLACES, "until")}
+    found |= {"images": "phantom" if args.source == "phantom" else "real", "hardware": hardware(args.device)}
     shown = {key: value for key, value in recipe(args).items() if key not in ("root", "report")}
     # of all keys, also those that --set leaves alone
-    settings["recipe"] = digest(named(shown, [], [], args.device))[:16]
-    settings["checkpoints"] = (
+    found["recipe"] = digest(named(shown, [], [], args.device))[:16]
+    found["checkpoints"] = (
         f"of a training at the end of an epoch, {SAVE_EVERY:g} s or more after the last; "
         f"in determinism every {args.checkpoint_steps} steps and after each epoch until the kill"
     )
-    if not args.out.is_file():
-        return {"settings": settings}
-    result = json.loads(args.out.read_text())
-    if others := differing(result["settings"], settings):
-        raise InputError(f"{args.out} holds figures with {others[0]}: choose another --out")
-    return result
+    return found
 
 
 def measure(parts: list[str], scratch: Path, args: argparse.Namespace, result: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
         "--mirror", action="store_true", help="ask for the mirror image as well: twice the forward pass"
     )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=ROOT / "bench/results/predict.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/predict.json")
     return parser.parse_args()
 
 
@@ -117,7 +117,7 @@ def main() -> None:
         "turns": turns,
         "ratio": round(medians["brainmri predict"] / medians["forward pass"], 3),
     }
-    write_json(args.output, result)
+    write_json(args.out, result)
     print(result)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -33,6 +32,7 @@ import stages  # noqa: I001, F401  it pins the instruction set before any librar
 
 import pandas as pd
 
+from growing import so_far
 from gpu_runs import ROOT, TimeUp, change, copied, emptied, passed, side_by_side
 
 from stages.dialect import parse, written
@@ -218,18 +218,6 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {**{name: getattr(args, name) for name in names}, "recipe": said, "cpu": provenance.cpu()}
 
 
-def so_far(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what is in the file already, or its beginning."""
-    asked = settings(args)
-    if not args.out.is_file():
-        return {"settings": asked, "runs": []}
-    result: dict[str, Any] = json.loads(args.out.read_text())
-    there = result["settings"]
-    if others := [f"{key} = {there.get(key)}" for key in asked if there.get(key) != asked[key]]:
-        raise InputError(f"{args.out} holds runs with {others[0]}: choose another --out")
-    return result
-
-
 def missing(result: dict[str, Any], args: argparse.Namespace) -> list[tuple[str, int]]:
     """Return the runs that are asked for and not there, seed by seed, so that what is there can be compared early."""
     there = {(row["name"], row["seed"]) for row in result["runs"]}
@@ -267,7 +255,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     args = arguments()
-    result = so_far(args)
+    result = {"runs": []} | so_far(args.out, settings(args))
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # the stages end with this process
     if args.together > 1:  # one core for each
         os.environ |= {"BRAINMRI_TRAINERS": "1", "BRAINMRI_WORKERS": "1"}

@@ -65,7 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7, help="turns")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--ways", nargs="+", choices=[*WAYS], default=[*WAYS], help="which are measured")
-    parser.add_argument("--output", type=Path, default=speed.ROOT / "bench/results/scaling.json")
+    parser.add_argument("--out", type=Path, default=speed.ROOT / "bench/results/scaling.json")
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a busy machine; as if nobody ever waited"
     )
@@ -161,7 +161,7 @@ def main() -> None:
         print(f"{size} px: {rows[-1]['images_per_second']}, {rows[-1]['ratios']}", flush=True)
     settings = {name: getattr(args, name) for name in ("batch_size", "repeats", "precision", "clock")}
     settings["busy"] = round(os.getloadavg()[1], 1)  # processes that wanted to run, the last five minutes; ours are two
-    write_json(args.output, {"settings": settings, "machine": speed.machine(args), "sizes": rows})
+    write_json(args.out, {"settings": settings, "machine": speed.machine(args), "sizes": rows})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--study", type=Path, default=ROOT)
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--output", type=Path, default=ROOT / "bench/results/serve.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/serve.json")
     return parser.parse_args()
 
 
@@ -94,7 +94,7 @@ def main() -> None:
         "answers_per_second": round(len(good) / wall, 2),
         "server_mib": {"before": before, "after": after},
     }
-    write_json(args.output, result)
+    write_json(args.out, result)
     print(json.dumps(result, indent=2))
 
 

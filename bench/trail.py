@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=64, help="pixels a side")
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
     parser.add_argument("--repeats", type=int, default=5, help="turns")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench/results/trail.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/trail.json")
     return parser.parse_args()
 
 
@@ -100,8 +100,8 @@ def main() -> None:
     share = {kind: round(found["row"][kind] / (every * found["step"][kind]), 4) for kind in ("clock", "cores")}
     stretch = {kind: round(every * found["step"][kind], 1) for kind in ("clock", "cores")}
     result = {"cpu": provenance.cpu(), "size": args.size, "trail_steps": every, "seconds": found}
-    write_json(args.output, result | {"row_by_stretch": share, "stretch_seconds": stretch})
-    print(args.output.read_text(), end="")
+    write_json(args.out, result | {"row_by_stretch": share, "stretch_seconds": stretch})
+    print(args.out.read_text(), end="")
 
 
 if __name__ == "__main__":

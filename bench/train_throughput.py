@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="turns")
     parser.add_argument("--most", type=int, default=2000, help="images used, at most")
     parser.add_argument("--compile", action="store_true", help="torch.compile in (b) and (c)")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench/results/train_throughput.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/train_throughput.json")
     parser.set_defaults(params=ROOT / "params.yaml")  # gpu_study measures the recipe of its own study
     return checked(parser)
 
@@ -285,7 +285,7 @@ def main() -> None:
         "real": args.images is not None,
         "compile": args.compile,
     }
-    write_json(args.output, {"settings": settings, "machine": machine(args), "sizes": rows})
+    write_json(args.out, {"settings": settings, "machine": machine(args), "sizes": rows})
     print(table(rows))
 
 

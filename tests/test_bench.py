@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import doctest
 import importlib
 import json
 import re
@@ -43,7 +44,7 @@ def run(ablation: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def again(*words: str) -> list[float]:
         made.clear()
-        words = ("ablation", "--study", str(tmp_path), "--output", str(tmp_path / "out.json"), "--seeds", "0", *words)
+        words = ("ablation", "--study", str(tmp_path), "--out", str(tmp_path / "out.json"), "--seeds", "0", *words)
         monkeypatch.setattr(sys, "argv", list(words))
         ablation.main()
         return made
@@ -91,18 +92,22 @@ def test_runs_of_another_recipe_are_neither_mixed_nor_overwritten(run: Any, tmp_
     set_params(tmp_path, **{key: value})
     with pytest.raises(InputError) as error:
         run("--seeds", "1")
-    said = f"out.json holds runs with other settings ({key} = {was}, not {float(value)}): choose another --output"
+    said = f"out.json holds figures of other settings ({key} = {was}, not {float(value)}): choose another --out"
     assert str(error.value).endswith(said)
     assert (tmp_path / "out.json").read_bytes() == before
+
+
+def test_the_example_of_differing_settings_is_true():
+    assert doctest.testmod(script("growing")) == (0, 1)
 
 
 def test_other_settings_are_named_in_one_line_before_images_are_read(tmp_path: Path):
     write_json(tmp_path / "out.json", {"settings": {"size": 48}, "runs": []})
     (tmp_path / "params.yaml").write_bytes((ROOT / "studies/nickparvar/params.yaml").read_bytes())
-    words = ["--study", str(tmp_path), "--output", str(tmp_path / "out.json"), "--size", "32"]
+    words = ["--study", str(tmp_path), "--out", str(tmp_path / "out.json"), "--size", "32"]
     done = subprocess.run([sys.executable, ROOT / "bench/ablation.py", *words], text=True, capture_output=True)
     assert done.returncode == 1 and done.stderr.startswith("ablation: ") and done.stderr.count("\n") == 1
-    assert "size = 48, not 32" in done.stderr and "choose another --output" in done.stderr
+    assert "size = 48, not 32" in done.stderr and "choose another --out" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["ablation", "ablation_longer"])

@@ -292,16 +292,21 @@ def test_what_is_carried_on_the_path_reaches_the_stages(study: Any, monkeypatch:
 
 def test_figures_of_other_settings_are_not_mixed(study: Any, asked: Any, tmp_path: Path):
     out = tmp_path / "out.json"
-    begun = study.so_far(asked("--out", str(out)))
+
+    def so_far(*more: str) -> dict[str, Any]:
+        args = asked("--out", str(out), *more)
+        return study.so_far(args.out, study.settings(args))
+
+    begun = so_far()
     out.write_text(json.dumps(begun | {"cost": {}}))
     more = ["--seeds", "9", "--kills", "9", "--minutes", "1", "--batch-sizes", "4"]
-    same = study.so_far(asked("--out", str(out), *more))
+    same = so_far(*more)
     assert same == begun | {"cost": {}} and "20 s" in begun["settings"]["checkpoints"]
-    with pytest.raises(InputError, match=r"holds figures with lr = 0\.001, not 0\.1: choose another --out"):
-        study.so_far(asked("--out", str(out), "--lr", "0.1"))
+    with pytest.raises(InputError, match=r"holds figures of other settings \(lr = 0\.001, not 0\.1; recipe = "):
+        so_far("--lr", "0.1")
     out.write_text(json.dumps({"settings": begun["settings"] | {"recipe": "of another params.yaml"}}))
-    with pytest.raises(InputError, match=r"holds figures with recipe = of another"):
-        study.so_far(asked("--out", str(out)))
+    with pytest.raises(InputError, match=r"holds figures of other settings \(recipe = of another"):
+        so_far()
 
 
 def test_mistakes_are_one_line_and_nothing_is_written(

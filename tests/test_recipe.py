@@ -89,5 +89,7 @@ def test_runs_are_made_once_and_score_patients_that_never_trained(main: Any, tin
     assert (named["patient"] != "").all()
     at = (tmp_path / "out.json").stat().st_mtime_ns
     assert main() == list(rows.values()) and (tmp_path / "out.json").stat().st_mtime_ns == at
-    with pytest.raises(InputError, match="holds runs with epochs = 1: choose another --out"):
+    with pytest.raises(
+        InputError, match=r"holds figures of other settings \(epochs = 1, not 2\): choose another --out"
+    ):
         main("--epochs", "2")

@@ -16,7 +16,7 @@ WORDS = ["--sizes", "32", "--steps", "1", "--repeats", "1", "--batch-size", "8",
 def measured(script: str, output: Path, *words: str) -> tuple[dict, str]:
     """Run a script of bench/ at its smallest; return what it wrote and what it printed."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "bench" / script), *WORDS, *words, "--output", str(output)],
+        [sys.executable, str(ROOT / "bench" / script), *WORDS, *words, "--out", str(output)],
         text=True,
         capture_output=True,
         timeout=500,
