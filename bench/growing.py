@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from commands.reading import read_json
 from stages.shell.errors import InputError
 
 
@@ -15,11 +15,13 @@ def so_far(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file's figures were made with others.
+        If the file's figures were made with others, or it is no such file.
     """
     if not path.is_file():
         return {"settings": settings}
-    result: dict[str, Any] = json.loads(path.read_text())
+    result = read_json(path)
+    if not isinstance(result.get("settings"), dict):
+        raise InputError(f"{path} does not say with which settings its figures were made: choose another --out")
     if others := differing(result["settings"], settings):
         raise InputError(f"{path} holds figures of other settings ({'; '.join(others)}): choose another --out")
     return result

@@ -1,17 +1,19 @@
 """What other seeds give: python bench/seeds.py STUDY REV [REV ...]
 
 Each REV is a commit that ran the study, or an experiment of DVC's (`dvc exp run -n seed-1 -S seed=1`, or those of
-`brainmri sweep -S 'seed=range(3)'`). Their parameters may differ in `seed` and `isa` alone: the latter is no recipe.
-Writes bench/results/seeds-<study>.json: of each run the scores, and the MD5 that its dvc.lock has of weights and
-predictions, so that who runs it again can hold his against it; mean and standard deviation (n - 1) over the runs.
+`brainmri sweep -S 'seed=range(3)'`). They may differ in `seed` and `isa` alone: another code, version of a package or
+parameter is another recipe, and a commit whose code or parameters went on since it was run is refused. Writes
+bench/results/seeds-<study>.json: of each run the scores, and the MD5 that its dvc.lock has of weights and predictions,
+so that who runs it again can hold his against it; mean and standard deviation (n - 1) over the runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import re
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,82 +21,107 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import stages  # noqa: E402, F401, I001  it pins the instruction set before NumPy is loaded
 
-import pandas as pd  # noqa: E402
-import yaml  # noqa: E402
-
-from commands import locked, reading  # noqa: E402
-from commands.repository import commit, git  # noqa: E402
-from stages.files import write_json  # noqa: E402
+from commands import behind, clone, locked  # noqa: E402
+from stages import params  # noqa: E402
+from stages.files import read_figures, write_json  # noqa: E402
 from stages.shell.errors import InputError  # noqa: E402
 
 FREE = ("seed", "isa")  # parameters in which runs may differ
-SCORES = (
-    "all.accuracy",
-    "clean.accuracy",
-    "leaked.accuracy",
-    "all.f1",
-    "all.auc",
-    "all.log_loss",
-    "patients.accuracy",
-)
-OUTPUTS = ("models/model.safetensors", "data/predictions.csv")
+GROUPS = ("all", "clean", "leaked", "patients")  # of test images
+SCORES = ("accuracy", "f1", "auc", "log_loss")
+KEPT = r"models/(folds/[^/]+/)?model\.safetensors|data/predictions\.csv"
 
 
 def run_of(root: Path, study: str, rev: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a run found, and its parameters without those in which runs may differ.
+    """Return what a run found, and its recipe: parameters, versions and code of each stage, without what is free.
 
     Raises
     ------
     InputError
-        If there is no such revision, or no run of that study in it.
+        If there is no such revision, no run of that study in it, or one of other code or parameters.
     """
-
-    def text(path: str) -> str:
-        return git(root, "show", f"{name}:./{study}/{path}")
-
-    name = commit(root, rev)
-    params = yaml.safe_load(text("params.yaml"))
-    scores = pd.read_csv(io.StringIO(text("metrics/scores.csv")), index_col="figure")["value"]
-    outputs = locked.outputs(reading.stages(text("dvc.lock").encode(), f"{study}/dvc.lock of {rev}"))
-    n = int(scores["all.n"])
-    found = {key: params.pop(key) for key in FREE} | {
+    with tempfile.TemporaryDirectory() as scratch:
+        there = Path(scratch) / "clone"
+        clone.checkout(root, rev, there)
+        folder = clone.study_in(there, study)
+        if changed := behind.changed(folder):
+            raise InputError(f"{rev}: {study} was run with another {changed[0]} than the commit has: run it again")
+        values, lock = params.read(folder / "params.yaml"), locked.stages(folder)
+        scores = read_figures(folder / "metrics/scores.csv")
+    n = int(scores["all"]["n"])
+    found = {key: values.get(key) for key in FREE} | {
         "n": n,
-        "wrong": round(n * (1 - scores["all.accuracy"])),
-        "scores": {key: float(scores[key]) for key in SCORES if key in scores},
-        "md5": {path: outputs[path]["md5"] for path in OUTPUTS},
+        "wrong": round(n * (1 - scores["all"]["accuracy"])),
+        "scores": {
+            f"{group}.{key}": scores[group][key] for group in GROUPS for key in SCORES if has(scores, group, key)
+        },
+        "md5": {path: out["md5"] for path, out in locked.outputs(lock).items() if re.fullmatch(KEPT, path)},
     }
-    return found, params
+    return found, {stage: recipe(lock, stage) for stage in lock}
+
+
+def has(scores: dict[str, Any], group: str, key: str) -> bool:
+    return key in scores.get(group, {})
+
+
+def recipe(lock: locked.Lock, stage: str) -> dict[str, Any]:
+    """Return the command, parameters, versions and code of a stage as it was run, without what is free."""
+    entry = lock[stage]
+    made = {dep["path"] for dep in locked.given(lock, stage)}
+    found: dict[str, Any] = {"cmd": entry["cmd"]}
+    found |= {dep["path"]: dep["md5"] for dep in entry.get("deps", []) if dep["path"] not in made}
+    for name, values in entry.get("params", {}).items():
+        found[name] = {key: value for key, value in values.items() if key not in FREE}
+    return found
+
+
+def differing(first: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """Return in which stage, and of what, two recipes differ; None where they do not."""
+    for stage in first | other:
+        had, has = first.get(stage, {}), other.get(stage, {})
+        for what in had | has:
+            if had.get(what) != has.get(what):
+                return f"{what} of stage {stage}"
+    return None
 
 
 def together(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return {score: {mean, sd}} over the runs; sd with n - 1, of accuracy as of all others."""
-    each = {key: [run["scores"][key] for run in runs] for key in runs[0]["scores"]}
+    """Return {score: {mean, sd}} over the runs, of the scores that all have; sd with n - 1."""
+    names = [key for key in runs[0]["scores"] if all(key in run["scores"] for run in runs)]
+    each = {key: [run["scores"][key] for run in runs] for key in names}
     return {
         key: {"mean": round(statistics.mean(values), 6), "sd": round(statistics.stdev(values), 6)}
         for key, values in each.items()
     }
 
 
+def of_all(root: Path, study: str, revs: list[str]) -> dict[str, Any]:
+    """Return what the runs found, each and together; refuse those that are not of one recipe, or of one seed twice."""
+    runs, recipes = zip(*(run_of(root, study, rev) for rev in revs), strict=True)
+    for rev, other in zip(revs, recipes, strict=True):
+        if what := differing(recipes[0], other):
+            raise InputError(f"{rev}: other {what} than {revs[0]}; expected the same but for {' and '.join(FREE)}")
+    seeds = [run["seed"] for run in runs]
+    if len(runs) < 2 or len(set(seeds)) < len(seeds):
+        raise InputError(f"{' '.join(revs)}: of seeds {seeds}: give two runs or more, of each seed one")
+    return {"study": study, "runs": sorted(runs, key=lambda run: run["seed"]), "over_runs": together(list(runs))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", metavar="STUDY", help="its folder, from the repository's root")
     parser.add_argument("revs", metavar="REV", nargs="+", help="two at least")
-    parser.add_argument("--root", type=Path, default=ROOT, help="the clone that has the experiments")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the clone that has the commits and experiments")
     args = parser.parse_args()
-    try:
-        runs, params = zip(*(run_of(args.root, args.study, rev) for rev in args.revs), strict=True)
-    except InputError as error:
-        parser.error(str(error))
-    if any(other != params[0] for other in params):
-        parser.error(f"{' '.join(args.revs)}: their params.yaml differ in more than {' and '.join(FREE)}")
-    if len({run["seed"] for run in runs}) < max(2, len(runs)):
-        parser.error(f"{' '.join(args.revs)}: seeds {[run['seed'] for run in runs]}: give two or more, each once")
-    found = {"study": args.study, "runs": sorted(runs, key=lambda run: run["seed"]), "over_runs": together(list(runs))}
-    path = ROOT / f"bench/results/seeds-{Path(args.study).name}.json"
-    write_json(path, found)
+    found = of_all(args.root.resolve(), args.study, args.revs)
+    name = Path(args.study).name or "phantoms"  # the default study's folder is the root
+    write_json(ROOT / f"bench/results/seeds-{name}.json", found)
     for key, value in found["over_runs"].items():
         print(f"{key}: {value['mean']:.4f} ± {value['sd']:.4f}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"seeds: {error}")

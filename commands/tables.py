@@ -55,46 +55,48 @@ def results(root: Path, before: str = "") -> str:
         metrics = read_figures(root / folder / "metrics/scores.csv")
         cells = [_accuracy(metrics[group], _classes(metrics)) for group in ("all", "clean", "leaked")]
         lines.append(_row(f"[{title}]({folder})", *cells, _made_by(root / folder, f"]({folder}) |", before)))
-        if "patients" in metrics:
-            notes.append(f"- {title}: {_meaning(metrics)}{_seeds(root, folder)}")
-    return "\n".join([*lines, *([""] if notes else []), *notes, ""])
+        said = " ".join(filter(None, [_meaning(metrics), _seeds(root, folder)]))
+        notes += [f"- {title}: {said}"] * bool(said)
+    return "\n".join([*lines, *[""] * bool(notes), *notes, ""])
 
 
 def _meaning(metrics: dict[str, Any]) -> str:
-    """Return whose slices the test images of a study are, and the scores that take a patient's together."""
+    """Return whose slices the test images are, and the scores of whole patients; nothing where nobody is known."""
+    if "patients" not in metrics:
+        return ""
     known, new, unknown = (metrics[name]["n"] for name in TRAINED_ON)
-    classes = _classes(metrics)
     patients = metrics["patients"]
-    stand_in = f", and their {patients['stand_ins']:,} groups of copies stand in for patients" if unknown else ""
+    stand_in = f"; nobody knows the patients of {unknown:,}: their {patients['stand_ins']:,} groups of copies stand in"
     return (
-        f"{new:,} test images are of patients without training images, {known:,} of patients with; of {unknown:,} the "
-        f"patient is unknown{stand_in}. Patients told right by all their slices: {_accuracy(patients, classes)}."
-        f"{sources(metrics)}{_others(metrics, classes)}"
+        f"{new:,} test images are of patients without training images, {known:,} of patients with"
+        f"{stand_in if unknown else ''}. Patients classified correctly by the mean probability over their slices: "
+        f"{_accuracy(patients, _classes(metrics))}.{sources(metrics)}{_others(metrics)}"
     )
 
 
-def _others(metrics: dict[str, Any], classes: list[str]) -> str:
+def _others(metrics: dict[str, Any]) -> str:
     """Return, after a space, the accuracy on the classes not set apart, told among all and among these alone."""
     if not metrics.get("others", {}).get("n"):
         return ""
     four, alone = metrics["others"], metrics["others_alone"]
     return (
-        f" Without them {four['accuracy']:.2%} ({counted(four, classes)}), told among the rest {alone['accuracy']:.2%}."
+        f" Without these images {four['accuracy']:.2%} are right (n = {four['n']:,}); {alone['accuracy']:.2%} where "
+        "only the other classes may be answered."
     )
 
 
 def _seeds(root: Path, folder: str) -> str:
-    """Return, after a space, what other seeds gave by bench/seeds.py; nothing where the study was run again since."""
-    path = root / f"bench/results/seeds-{Path(folder).name}.json"
+    """Return what other seeds gave by bench/seeds.py; nothing where the study was run again since."""
+    path = root / f"bench/results/seeds-{Path(folder).name or 'phantoms'}.json"
     if not path.is_file():
         return ""
     found = read_json(path)
     made = {out["md5"] for out in locked.outputs(locked.stages(root / folder)).values() if "md5" in out}
     if not any(made.issuperset(run["md5"].values()) for run in found["runs"]):
         return ""
-    seeds = ", ".join(str(run["seed"]) for run in found["runs"])
+    runs = ", ".join(f"{run['seed']} ({run['scores']['all.accuracy']:.2%}, isa {run['isa']})" for run in found["runs"])
     over = found["over_runs"]["all.accuracy"]
-    return f" Seeds {seeds}: **{over['mean']:.2%}** ± {over['sd']:.2%} (mean and standard deviation)."
+    return f"Seeds {runs}: mean **{over['mean']:.2%}**, standard deviation {over['sd']:.2%}."
 
 
 def pipeline(root: Path, _: str = "") -> str:
@@ -148,10 +150,10 @@ def copies(root: Path, _: str = "") -> str:
     integrity = read_figures(path)
     leaked, patients = integrity["leaked"], integrity.get("patients", {}).get("test_files")
     rows = {**leaked["by_class"], "all": leaked["by_kind"]}
-    head = ["copies among test images", *KINDS.values()]
+    head = ["test images that are copies, by kind", *KINDS.values()]
     cells = {name: [name, *(f"{row[kind]:,}" for kind in KINDS)] for name, row in rows.items()}
     if patients:
-        head.append("of a patient with training images")
+        head.append("test images, copies or not, of a patient with training images")
         for name, row in cells.items():
             known, new = (patients[kind][name] for kind in ("known", "new"))
             row.append(f"{known:,} of {known + new:,} known" if known + new else "unknown")

@@ -97,6 +97,14 @@ def test_runs_of_another_recipe_are_neither_mixed_nor_overwritten(run: Any, tmp_
     assert (tmp_path / "out.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_file_that_holds_no_such_figures_is_refused_in_one_line(tmp_path: Path, text: str):
+    (tmp_path / "out.json").write_text(text)
+    with pytest.raises(InputError, match=r"out\.json"):
+        script("growing").so_far(tmp_path / "out.json", {})
+    assert (tmp_path / "out.json").read_text() == text
+
+
 def test_the_example_of_differing_settings_is_true():
     assert doctest.testmod(script("growing")) == (0, 1)
 

@@ -117,11 +117,11 @@ def test_results_by_patient_have_intervals_by_patient_and_say_what_they_mean(pag
     written = page.read_text()
     assert "| **60.00%** (40.0% to 80.0%, n = 9) | none | none |" in written
     assert (
-        "7 test images are of patients without training images, 0 of patients with; of 2 the patient is unknown, and "
-        "their 2 groups of copies stand in for patients." in written
+        "7 test images are of patients without training images, 0 of patients with; nobody knows the patients of 2: "
+        "their 2 groups of copies stand in." in written
     )
-    assert "all their slices: **70.00%** (20.0% to 90.0%, n = 3, no z among them)." in written
-    assert "Without them 50.00% (n = 7, no z among them), told among the rest 75.00%." in written
+    assert "the mean probability over their slices: **70.00%** (20.0% to 90.0%, n = 3, no z among them)." in written
+    assert "Without these images 50.00% are right (n = 7); 75.00% where only the other classes may" in written
 
 
 def test_other_seeds_stand_beside_a_study_until_it_is_run_again(page: Path):
@@ -130,12 +130,16 @@ def test_other_seeds_stand_beside_a_study_until_it_is_run_again(page: Path):
     write_figures(page.parent / folder / "metrics/scores.csv", PATIENTS)
     lock = page.parent / folder / "dvc.lock"
     lock.write_text("stages: {train: {outs: [{path: models/model.safetensors, md5: aa}]}}\n")
-    runs = [{"seed": seed, "md5": {"models/model.safetensors": md5}} for seed, md5 in enumerate(["aa", "bb"])]
+    runs = [
+        {"seed": seed, "isa": isa, "scores": {"all.accuracy": right}, "md5": {"models/model.safetensors": md5}}
+        for seed, (isa, right, md5) in enumerate([("avx2", 0.6, "aa"), ("avx512", 0.65, "bb")])
+    ]
     found = {"runs": runs, "over_runs": {"all.accuracy": {"mean": 0.625, "sd": 0.0125}}}
     results = page.parent / f"bench/results/seeds-{Path(folder).name}.json"
     results.parent.mkdir(parents=True)
     write_json(results, found)
     assert main(["readme"]) == 0
-    assert "Seeds 0, 1: **62.50%** ± 1.25% (mean and standard deviation)." in page.read_text()
+    said = "Seeds 0 (60.00%, isa avx2), 1 (65.00%, isa avx512): mean **62.50%**, standard deviation 1.25%."
+    assert said in page.read_text()
     lock.write_text(lock.read_text().replace("aa", "cc"))
     assert main(["readme"]) == 0 and "Seeds" not in page.read_text()
