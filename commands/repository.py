@@ -26,9 +26,12 @@ def find_root() -> Path:
 
 
 def here(root: Path) -> str:
-    """Return the study in which a person stands, from the root; the root itself where it is none."""
-    inside = (Path.cwd() / "dvc.yaml").is_file()
-    return Path.cwd().resolve().relative_to(root.resolve()).as_posix() if inside else "."
+    """Return the study in which a person stands, or below which, from the root; the root itself where it is none."""
+    at, root = Path.cwd().resolve(), root.resolve()
+    for folder in (at, *at.parents):
+        if folder == root or (folder / "dvc.yaml").is_file():
+            return folder.relative_to(root).as_posix()
+    return "."
 
 
 def commit(root: Path, rev: str) -> str:
@@ -75,11 +78,14 @@ def cached(study: Path, digest: str) -> Path:
 
 
 def cache_folder(study: Path) -> Path:
-    """Return the cache of a study's DVC project."""
+    """Return the cache of a study's DVC project: of the nearest one above, where the study is none, as DVC has it."""
     from dvc.config import Config, ConfigError
 
+    project = next((folder for folder in (study, *study.parents) if (folder / ".dvc").is_dir()), study)
     try:
-        folder = Config(str(study / ".dvc"))["cache"].get("dir", study / ".dvc/cache")
+        folder = Config(str(project / ".dvc"))["cache"].get("dir", project / ".dvc/cache")
     except ConfigError as error:
-        raise InputError(f"{study}/.dvc/config: {' '.join(str(error).split())}: mend it, or take it from Git") from None
+        raise InputError(
+            f"{project}/.dvc/config: {' '.join(str(error).split())}: mend it, or take it from Git"
+        ) from None
     return Path(folder)

@@ -23,22 +23,22 @@ def place(root: Path, study: str, outs: list[dict[str, Any]], clone: Path) -> No
     for out in outs:
         target = clone / study / out["path"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not (_from_cache(root, out["md5"], target) or _from_folder(root / study, out, target)):
+        if not (_from_cache(root / study, out["md5"], target) or _from_folder(root / study, out, target)):
             raise InputError(
                 f"{out['path']} with hash {out['md5'][:12]} is neither in DVC's cache nor in {study}/: "
                 "get it with `dvc pull`, or make it with `dvc repro`"
             )
 
 
-def _from_cache(root: Path, digest: str, target: Path) -> bool:
-    """Copy a file or a folder out of the cache; whether it was there, whole and sound."""
-    found = cached(root, digest)
+def _from_cache(study: Path, digest: str, target: Path) -> bool:
+    """Copy a file or a folder out of the study's cache; whether it was there, whole and sound."""
+    found = cached(study, digest)
     if not found.is_file():
         return False
     if digest.endswith(".dir"):
         target.mkdir(exist_ok=True)
         for entry in json.loads(found.read_text()):
-            source, file = cached(root, entry["md5"]), target / entry["relpath"]
+            source, file = cached(study, entry["md5"]), target / entry["relpath"]
             if not file.resolve().is_relative_to(target.resolve()):
                 raise InputError(f"{found} lists {entry['relpath']}, which lies outside its folder: remove that file")
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -50,8 +50,15 @@ def test_a_pattern_stands_in_params_and_fetch_takes_it(capsys, monkeypatch):
     assert values["split"]["protocol"] == "by_patient", "a test set that is drawn by file would divide patients"
     said = capsys.readouterr()
     assert "40 of 40 files are of 10 patients." in said.out and said.err == ""
+    assert "(both are divided anew, by patient)" in said.out and "made here" not in said.out
     load(Params, "studies/mine/params.yaml")
     assert len(fetched(monkeypatch)) == 41
+
+
+@pytest.mark.parametrize("words", [("--test-fraction", "0.3"), ("--seed", "0")])
+@pytest.mark.parametrize("how", [("--patients", PATTERN), ("--folds", "3")])
+def test_how_a_test_set_is_drawn_is_refused_where_none_is(words: tuple[str, str], how: tuple[str, str]):
+    assert "this study is divided by patient: leave them out" in refusal("mine", own(FLAT), *how, *words)
 
 
 @pytest.mark.parametrize("drawn", [True, False])

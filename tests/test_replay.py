@@ -73,7 +73,7 @@ def test_a_true_commit_is_the_same(tmp_path: Path):
     assert out.endswith(", the study in the repository's root: every output is the same, bit for bit\n")
 
 
-def test_standing_in_a_study_means_that_study(tmp_path: Path):
+def test_standing_in_a_study_or_below_means_that_study(tmp_path: Path):
     folder = repository(tmp_path / "one", "open('out.txt', 'w').write('1')")
     study = folder / "studies/mine"
     study.mkdir(parents=True)
@@ -85,7 +85,12 @@ def test_standing_in_a_study_means_that_study(tmp_path: Path):
     assert status == 0 and "Running stage 'make'" in out
     assert out.endswith(", study studies/mine: every output is the same, bit for bit\n")
     (folder / "notes").mkdir()
-    for where, words, name in ((study, ["--study", "."], "."), (folder / "notes", [], ".")):
+    (study / "plots").mkdir()
+    for where, words, name in (
+        (study, ["--study", "."], "."),
+        (folder / "notes", [], "."),
+        (study / "plots", [], "studies/mine"),
+    ):
         status, out, _ = replay(where, "--json", *words)
         assert status == 0 and json.loads(out)["study"] == name
 

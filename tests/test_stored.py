@@ -45,6 +45,13 @@ def test_files_and_folders_come_from_the_cache(root: Path):
     assert dvc_hash(placed(root, "data/folder", digest)) == digest
 
 
+def test_a_study_that_names_a_cache_of_its_own_is_looked_for_there(root: Path):
+    digest = cache(root.parent / "shared", b"1")
+    (root / "studies/mine/.dvc").mkdir()
+    (root / "studies/mine/.dvc/config").write_text(f"[cache]\n    dir = {root.parent}/shared/.dvc/cache\n")
+    assert placed(root, "models/one", digest).read_bytes() == b"1"
+
+
 def test_what_the_cache_lacks_or_has_damaged_comes_from_the_studys_folder(root: Path):
     folder = root / "studies/mine/data/folder"
     (folder / "b").mkdir(parents=True)

@@ -16,7 +16,7 @@ from conftest import ROOT, dvc_environment
 from test_dvc import clone, sh  # noqa: F401 - a fixture
 
 from commands.__main__ import main
-from commands.sweep import task
+from commands.sweep import task, workers
 from commands.sweep.settings import Namer, Setting, grid
 from stages.shell.errors import InputError
 
@@ -74,6 +74,26 @@ def test_wrong_options_are_one_line(words: list[str], said: str, capsys: pytest.
     assert main(["sweep", "-S", "lr=1", *words]) == 1
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_a_job_has_the_cores_of_an_experiments_threads_and_values_are_yaml_but_for_times():
+    words = ["walltime=1-08:00:00", "queue=gpu", 'job_extra_directives=["--gres=gpu:1"]', "worker_extra_args=[--x]"]
+    chosen = workers.of_cluster("slurm", 2, words)
+    assert (chosen["walltime"], chosen["queue"], chosen["cores"]) == ("1-08:00:00", "gpu", 2)
+    assert chosen["job_extra_directives"] == ["--gres=gpu:1"]
+    assert chosen["worker_extra_args"] == ["--x", "--nthreads", "1"], "one experiment at a time"
+    assert workers.of_cluster("slurm", 2, ["cores=4"])["cores"] == 4
+    for wrong in ("queue", "x=["):
+        with pytest.raises(InputError, match=re.escape(f"--job {wrong}: expected ")):
+            workers.of_cluster("slurm", 1, [wrong])
+
+
+def test_dask_jobqueue_makes_such_a_job_of_it():
+    slurm = pytest.importorskip("dask_jobqueue.slurm")
+    chosen = workers.of_cluster("slurm", 2, ["memory=2GB", 'job_extra_directives=["--gres=gpu:1"]'])
+    script = slurm.SLURMJob("tcp://127.0.0.1:1", "one", **chosen).job_script()
+    assert "#SBATCH --cpus-per-task=2\n" in script and "#SBATCH --gres=gpu:1\n" in script
+    assert re.findall(r"--nthreads (\d+)", script) == ["2", "1"], "click takes the last"
 
 
 def test_why_an_experiment_failed_is_the_stages_own_line():

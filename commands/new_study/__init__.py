@@ -13,7 +13,7 @@ from typing import Any
 from commands import dvc_project
 from commands.new_study import keep, patients
 from commands.new_study.look import Found, leading_out, look
-from commands.new_study.parameters import filled_in
+from commands.new_study.parameters import by_patient, filled_in
 from stages import params
 from stages.fetch import series, source, tree
 from stages.files import atomic_folder
@@ -71,6 +71,11 @@ def run(args: argparse.Namespace) -> int:
     at = source.locate(str(local or args.source), limits.total_bytes, "SOURCE")
     found = look(at, limits, *drawn(args), args.files, said is not None and not said.settings.tag)
     said = patients.by_tag(said, found)
+    if drawn(args) != (None, None) and by_patient(found, said, args.folds):
+        raise InputError(
+            "--test-fraction and --seed draw a test set by class, and this study is divided by patient: leave them "
+            "out; one of `split.parts` parts tests, divided by `seed`, both in params.yaml"
+        )
     if local:
         source.remember(local, tree.digest(found.hashes))
     with atomic_folder(study) as folder:
@@ -81,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         keep.stage(study)
     if args.commit:
         keep.commit(study)
-    print(counts_table(found))
+    print(counts_table(found, by_patient(found, said, args.folds)))
     for line in patients.summary(found, known, args.folds):
         print(line)
     for told in series.said(found.intake.counts()) if found.intake else []:
@@ -146,14 +151,14 @@ def free_folder(root: Path, name: str) -> Path:
     return root / "studies" / name
 
 
-def counts_table(found: Found) -> str:
-    """Return the counts as a table for people."""
+def counts_table(found: Found, anew: bool) -> str:
+    """Return the counts as a table for people; `anew` where the study divides all images by patient instead."""
     number = found.counts()
     rows: list[tuple[str, ...]] = [("class", *number)]
     rows += [(label, *(f"{number[split][label]:,}" for split in number)) for label in found.classes]
     rows.append(("all", *(f"{sum(counts.values()):,}" for counts in number.values())))
     width, *widths = (max(8 * (at > 0), *map(len, column)) for at, column in enumerate(zip(*rows, strict=True)))
-    made = " (test set made here)" if found.split else ""
+    made = " (both are divided anew, by patient)" if anew else " (test set made here)" if found.split else ""
     return "\n".join("  ".join([f"{row[0]:<{width}}", *map(str.rjust, row[1:], widths)]) for row in rows) + made
 
 

@@ -59,6 +59,11 @@ def filled_in(
     return "".join(f"# {line}\n" for line in HEAD.splitlines()) + "\n" + dialect.written(wanted)
 
 
+def by_patient(found: Found, said: Told | None, folds: int | None) -> bool:
+    """Whether all images are divided by patient: in folds, and where patients are known and no test set is given."""
+    return bool(folds or ((said or found.intake) and found.split))
+
+
 def change(values: Any, name: str, location: str | None, found: Found, said: Told | None, folds: int | None) -> None:
     """Put into the root's parameters what differs in a study of one's own."""
     fetch = values["fetch"]
@@ -69,11 +74,11 @@ def change(values: Any, name: str, location: str | None, found: Found, said: Tol
     fetch["split"] = _as(fetch["split"], found.split.model_dump()) if found.split else None
     fetch["patients"] = _as(fetch["patients"], said.settings.model_dump(exclude_defaults=True)) if said else None
     fetch["scans"] = _as(fetch["scans"], found.intake.rule.model_dump()) if found.intake else None
-    if (said or found.intake) and found.split:
+    if by_patient(found, said, folds):
         values["split"]["protocol"] = "by_patient"
     if folds:
         split = values["split"]
-        split["protocol"], split["parts"], split["networks"] = "by_patient", folds, "folds"
+        split["parts"], split["networks"] = folds, "folds"
         split["folds"] = _as(split["folds"], {str(fold): f"/folds/{fold}" for fold in range(folds)})
     fetch["tree_digest"] = tree.digest(found.hashes)
     values["report"]["title"] = f"{name}: ResNet-50 on images of your own"

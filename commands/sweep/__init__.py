@@ -45,7 +45,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--objective", choices=OBJECTIVES, default="val_loss", help="of a search; never a test score")
     parser.add_argument("--search-seed", type=int, default=0, metavar="SEED", help="of a search (default: 0)")
     parser.add_argument("--name", default="sweep", help="how the experiments' names begin (default: sweep)")
-    parser.add_argument("--workers", type=int, metavar="N", help="experiments at a time (default: cores by `threads`)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="experiments at a time (default: cores here by `threads`, with --batch too)",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler's: tcp://host:port")
     where.add_argument("--batch", choices=SYSTEMS, help="workers are its jobs")
@@ -64,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the sweep; status 1 where an experiment failed."""
+    """Run the sweep; status 1 where an experiment failed, of a search where none has a result."""
     from commands.sweep.settings import Namer, grid
 
     _check(args)
@@ -93,7 +98,7 @@ def _run(args: argparse.Namespace, root: Path, study: str, commit: str, named: A
     settings = [] if args.search else grid(args.set_param, named)
     threads = int(params.read(root / study / "params.yaml")["threads"])
     count = args.workers or max(1, len(os.sched_getaffinity(0)) // threads)
-    with _cluster(args, count) as client:
+    with _cluster(args, count, threads) as client:
         runner = Runner(client, _place(args, root, study, commit), _cache(args, root, study))
         if args.search:
             return search(runner, named, args.set_param, args.search, args.objective, args.search_seed, count)
@@ -113,14 +118,14 @@ def _check(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _cluster(args: argparse.Namespace, count: int) -> Iterator[Any]:
+def _cluster(args: argparse.Namespace, count: int, threads: int) -> Iterator[Any]:
     from commands.sweep import workers
 
     if args.scheduler:
         with workers.at(args.scheduler) as client:
             yield client
     elif args.batch:
-        with workers.jobs(args.batch, count, args.job) as client:
+        with workers.jobs(args.batch, count, threads, args.job) as client:
             yield client
     else:
         try:

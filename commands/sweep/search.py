@@ -24,7 +24,7 @@ Suggest = Callable[[Any], str]  # of a trial: one override
 def search(
     runner: Runner, named: Namer, words: Iterable[str], count: int, objective: str, seed: int, at_a_time: int
 ) -> int:
-    """Run `count` trials; return 1 where none has a result."""
+    """Run `count` trials; an InputError where none has a result."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,21 +35,16 @@ def here(count: int) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def jobs(system: str, count: int, options: Sequence[str]) -> Iterator[Any]:
-    """Yield Dask's client of `count` jobs of a batch system, one experiment at a time each.
+def jobs(system: str, count: int, threads: int, options: Sequence[str]) -> Iterator[Any]:
+    """Yield Dask's client of `count` jobs of a batch system, each of `threads` cores and one experiment at a time.
 
     `options` are KEY=VALUE of dask-jobqueue's cluster, such as queue=gpu or walltime=08:00:00.
     """
     import dask_jobqueue
     from distributed import Client
 
-    chosen: dict[str, Any] = {"cores": 1, "processes": 1, "silence_logs": logging.CRITICAL}
+    chosen = of_cluster(system, threads, options) | {"silence_logs": logging.CRITICAL}
     chosen["scheduler_options"] = {"dashboard": False, "dashboard_address": None}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise InputError(f"--job {option}: expected KEY=VALUE, as dask-jobqueue's {SYSTEMS[system]} takes them")
-        chosen[key] = value if ":" in value else yaml.safe_load(value)  # 08:00:00 is no number of seconds
     try:
         cluster = getattr(dask_jobqueue, SYSTEMS[system])(**chosen)
     except (TypeError, ValueError) as error:
@@ -56,6 +52,24 @@ def jobs(system: str, count: int, options: Sequence[str]) -> Iterator[Any]:
     with cluster, Client(cluster, set_as_default=False) as client:
         cluster.scale(jobs=count)
         yield client
+
+
+def of_cluster(system: str, threads: int, options: Sequence[str]) -> dict[str, Any]:
+    """Return what a job is, in dask-jobqueue's words: cores for the threads of one experiment at a time."""
+    chosen: dict[str, Any] = {"cores": threads, "processes": 1}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise InputError(f"--job {option}: expected KEY=VALUE, as dask-jobqueue's {SYSTEMS[system]} takes them")
+        try:
+            # 08:00:00 is no number of seconds
+            chosen[key] = value if re.fullmatch(r"[\d-]+(:\d+)+", value) else yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(
+                f"--job {option}: expected a value as YAML has it, such as [a, b]: put it in quotes"
+            ) from None
+    # the last one counts: dask-jobqueue gives a worker as many threads as the job has cores
+    return chosen | {"worker_extra_args": [*(chosen.get("worker_extra_args") or []), "--nthreads", "1"]}
 
 
 def at(address: str) -> Any:
