@@ -23,7 +23,10 @@ def changed(study: Path) -> list[str]:
     """
     lock = locked.stages(study)
     values = params.read(study / "params.yaml")
-    declared = expanded(reading.stages((study / "dvc.yaml").read_bytes(), str(study / "dvc.yaml")), values)
+    try:
+        declared = expanded(reading.stages((study / "dvc.yaml").read_bytes(), str(study / "dvc.yaml")), values)
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{study}/dvc.yaml: expected stages with cmd, and foreach over a mapping with do") from None
     never = [f"dvc.yaml: stage {name}" for name in declared if name not in lock]
     ran = declared.keys() & lock.keys()
     return never + sorted({what for name in ran for what in _changed(study, declared[name], lock[name], values)})
@@ -31,18 +34,19 @@ def changed(study: Path) -> list[str]:
 
 def _changed(study: Path, entry: dict[str, Any], had: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
     root = str(values["root"])
-    if entry["cmd"] != had.get("cmd"):
+    if entry.get("cmd") != had.get("cmd"):
         yield "dvc.yaml: cmd"
-    deps = set(entry["deps"])
+    deps = set(entry.get("deps", []))
     hashes = {dep["path"]: dep["md5"] for dep in had.get("deps", [])}
     yield from deps ^ hashes.keys()
     for path in deps & hashes.keys():
         if path.startswith(f"{root}/") and dvc_hash(study / path) != hashes[path]:
             yield path
-    now: dict[str, Any] = {key: values.get(key) for key in entry["params"] if isinstance(key, str)}
+    now: dict[str, Any] = {key: values.get(key) for key in entry.get("params", []) if isinstance(key, str)}
     yield from (f"params.yaml: {key}" for key in _differing(had.get("params", {}).get("params.yaml", {}), now))
     versions = params.read(study / "versions.yaml")
-    named = [name for each in entry["params"] if isinstance(each, dict) for name in each["versions.yaml"]]
+    files = [each for each in entry.get("params", []) if isinstance(each, dict)]
+    named = [name for each in files for name in each.get("versions.yaml", [])]
     before = had.get("params", {}).get("versions.yaml", {})
     yield from (f"versions.yaml: {key}" for key in _differing(before, {name: versions.get(name) for name in named}))
 

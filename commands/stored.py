@@ -36,6 +36,8 @@ def _from_cache(study: Path, digest: str, target: Path) -> bool:
     if not found.is_file():
         return False
     if digest.endswith(".dir"):
+        if f"{dvc_hash(found)}.dir" != digest:
+            return False
         target.mkdir(exist_ok=True)
         for entry in json.loads(found.read_text()):
             source, file = cached(study, entry["md5"]), target / entry["relpath"]

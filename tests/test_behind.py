@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from commands import behind, show, tables
+from stages.shell.errors import InputError
 from stages.shell.provenance import dvc_hash
 
 STAGE = {
@@ -113,6 +114,20 @@ def test_the_table_names_the_commit_where_a_study_is_behind_and_stays_as_it_is_i
     assert tables._made_by(shallow, title, "") == "a run that is not committed"
     shutil.rmtree(shallow.parent.parent / ".git")
     assert tables._made_by(shallow, title, before) == made
+
+
+def test_a_stage_without_parameters_or_dependencies_counts_and_a_list_to_repeat_over_is_one_line(study: Path):
+    pipeline = yaml.safe_load((study / "dvc.yaml").read_text())
+    pipeline["stages"]["bare"] = {"cmd": "true"}
+    (study / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    lock = yaml.safe_load((study / "dvc.lock").read_text())
+    lock["stages"]["bare"] = {"cmd": "true"}
+    (study / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert behind.changed(study) == []
+    pipeline["stages"]["many"] = {"foreach": ["a", "b"], "do": {"cmd": "true"}}
+    (study / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    with pytest.raises(InputError, match=r"dvc\.yaml: expected stages with cmd"):
+        behind.changed(study)
 
 
 def test_show_says_which_commit_made_the_figures_and_what_was_changed_since(study: Path):

@@ -284,6 +284,19 @@ def test_a_damaged_zip_is_one_line(exported, tmp_path: Path, capsys):
     assert "no such file" in refusal(capsys, "predict", "--model", tmp_path / "nowhere.zip", "a.png")
 
 
+@pytest.mark.fault("weights", commands=2)
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2], ids=["lzma", "bzip2"])
+def test_a_damaged_zip_of_another_method_is_one_line(tmp_path: Path, capsys, method: int):
+    path = tmp_path / "other.zip"
+    with zipfile.ZipFile(path, "w", method) as file:
+        for member in bundle.MEMBERS:
+            file.writestr(member, bytes(range(256)) * 40)
+    data = bytearray(path.read_bytes())
+    data[60:200] = bytes(140)
+    path.write_bytes(data)
+    assert "no readable zip" in refusal(capsys, "predict", "--model", path, "a.png")
+
+
 @pytest.mark.fault("weights")
 def test_a_zip_that_unfolds_without_end_is_refused_and_other_names_are_not_written(
     exported, tmp_path: Path, capsys, monkeypatch

@@ -463,6 +463,27 @@ def test_study_that_is_there_is_left_alone(root):
     assert (root / "studies/mine/params.yaml").read_bytes() == before
 
 
+def test_study_that_came_while_the_source_was_looked_through_is_left_alone(root, monkeypatch):
+    folder(root.parent / "own", FILES)
+    before = new_study.look
+
+    def look(*words):
+        (root / "studies/mine").mkdir(parents=True)
+        (root / "studies/mine/trained").touch()
+        return before(*words)
+
+    monkeypatch.setattr(new_study, "look", look)
+    with pytest.raises(InputError, match="is there already"):
+        call("mine", "../own")
+    assert [each.name for each in (root / "studies").rglob("*")] == ["mine", "trained"]
+
+
+@pytest.mark.parametrize(("where", "said"), [("s3://bucket/images", "not an http(s) URL"), ("../ring", "not there")])
+def test_source_that_cannot_be_one_is_one_line(root, where, said):
+    (root.parent / "ring").symlink_to("ring")
+    assert said in refusal("mine", where)
+
+
 def test_outside_a_clone_is_one_line(root, monkeypatch):
     monkeypatch.chdir(root.parent)
     with pytest.raises(InputError, match="not in a clone"):

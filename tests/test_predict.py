@@ -21,10 +21,11 @@ from PIL import Image
 
 from commands.__main__ import main
 from commands.predict import networks
-from commands.predict.inputs import File, Unreadable, read
+from commands.predict.inputs import File, Unreadable, files, read
 from stages.backbone.inference import logits
 from stages.prepare.schema import Prepare
 from stages.verify import dicom
+from stages.verify import picture as pictures
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets/images"
 
@@ -98,6 +99,43 @@ def test_what_is_no_image_has_its_own_line_and_all_others_are_predicted(ask, tin
     ]
     assert "not an image in a known format" in errors[0] and "no such file" in errors[2]
     assert errors[3:] == ["brainmri: 3 of 33 files could not be read (named above)"]
+
+
+def test_linked_folders_are_looked_into_each_once_and_a_ring_of_them_ends(tmp_path):
+    (tmp_path / "away/deep").mkdir(parents=True)
+    (tmp_path / "away/deep/a.png").touch()
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "asked/b.png").touch()
+    (tmp_path / "asked/link").symlink_to(tmp_path / "away")
+    (tmp_path / "asked/again").symlink_to(tmp_path / "away/deep")
+    (tmp_path / "away/ring").symlink_to(tmp_path / "asked")
+    assert [file.name for file in files([tmp_path / "asked"])] == ["again/a.png", "b.png"]
+
+
+def test_files_of_one_name_are_numbered_whatever_is_there_already(tmp_path):
+    for name in ("1/a.png", "2/a.png", "3/a-2.png", "4/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    found = files([tmp_path / name for name in ("3/a-2.png", "1/a.png", "2/a.png", "4/a.png")])
+    assert [file.name for file in found] == ["a-2.png", "a.png", "a-3.png", "a-4.png"]
+
+
+@pytest.mark.parametrize("how", ["the folder", "the file"])
+def test_training_images_that_may_not_be_looked_at_leave_copies_told_by_descriptors(
+    ask, tiny_study, tmp_path, monkeypatch, how
+):
+    """As root every file may be read: the refusal is the system's own error, raised where it would be."""
+    index = pd.read_csv(tiny_study / "data/prepared/index.csv", keep_default_na=False)
+    path = index.loc[index["array"] == "train", "path"].iloc[0]
+    with Image.open(tiny_study / "data/raw" / path) as image:
+        image.convert("L").save(tmp_path / "a.png")
+
+    def closed(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pictures, "located" if how == "the folder" else "read", closed)
+    status, text, _ = ask(tmp_path / "a.png", "--csv")
+    assert status == 0 and [(row["copy_of"], row["copy_kind"]) for row in rows(text)] == [(path, "alike")]
 
 
 def test_files_that_are_no_images_cost_no_forward_passes(ask, tiny_study, tmp_path, monkeypatch):
@@ -177,6 +215,13 @@ def test_a_study_that_was_not_run_or_does_not_belong_together_is_one_line(ask, t
     assert status == 1 and "is not the file that" in errors[0]
     (other / "models/predictor.json").write_text("{")
     assert "(Invalid JSON: " in ask("a.png", study=other)[2][0]
+    (other / "models/predictor.json").write_text(json.dumps(about))
+    manifest = (other / "data/manifest.csv").read_text()
+    for damaged in ("\n".join(manifest.splitlines()[:9]), "a,b\n"):
+        (other / "data/manifest.csv").write_text(damaged)
+        status, _, errors = ask("a.png", study=other)
+        assert status == 1 and len(errors) == 1 and "do not belong together: run `dvc repro` there" in errors[0]
+    (other / "data/manifest.csv").write_text(manifest)
     (other / "data/descriptors.npy").unlink()
     (other / "models/predictor.json").write_text(json.dumps(about))
     assert "descriptors.npy not found" in ask("a.png", study=other)[2][0]
@@ -223,6 +268,16 @@ def test_where_gradcam_cannot_write_is_told_before_anything_is_loaded(tmp_path, 
     assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "link"]
     assert main(["predict", "a.png", "--study", str(tmp_path / "none"), "--gradcam", str(tmp_path / "a/b")]) == 1
     assert "predictor.json not found" in capsys.readouterr().err and not (tmp_path / "a").exists()
+
+
+def test_heat_maps_never_take_the_place_of_what_was_asked(tmp_path, capsys):
+    (tmp_path / "scans/deep").mkdir(parents=True)
+    (tmp_path / "scans/deep/a.png").write_bytes(b"mine")
+    for folder in (tmp_path / "scans", tmp_path / "scans/deep"):
+        assert main(["predict", str(tmp_path / "scans"), "--gradcam", str(folder)]) == 1
+        said = capsys.readouterr().err
+        assert "a.png lies in it, and could be replaced: name another folder" in said and said.count("\n") == 1
+    assert (tmp_path / "scans/deep/a.png").read_bytes() == b"mine"
 
 
 def test_an_error_of_the_system_names_the_command_and_no_stage(tmp_path, capsys):

@@ -173,12 +173,13 @@ def test_beyond_loopback_a_token_is_asked_for(tiny_study, tmp_path):
         for wrong in (url, f"{url}?token=", f"{url}?token={token[:-1]}", f"{url}study?token={token}"):
             refused = asked(wrong)
             assert refused.status_code == 401 and "token" in refused.text and refused.text.count("\n") == 1
-        assert asked(url, Cookie="brainmri=\xff").status_code == 401
+        assert asked(url, Cookie=f"brainmri-{where.port}=\xff").status_code == 401
         person = requests.Session()
         first = person.get(f"{url}?token={token}", timeout=30)
         assert first.url == url and first.status_code == 200  # the token does not stay in the address
         cookie = first.history[0].headers["Set-Cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
+        assert cookie.startswith(f"brainmri-{where.port}="), "another server of this host has another"
         assert person.get(f"{url}study", timeout=30).status_code == 200
         assert person.get(f"{url}study", headers={"Host": "evil.example"}, timeout=30).status_code == 403
 
@@ -395,6 +396,7 @@ def test_faults_at_the_start_are_one_line_and_load_nothing(tmp_path, capsys, mon
     for words, said in (
         (["--port", "70000"], "--port 70000: expected a number from 0 to 65535"),
         (["--host", "256.1.1.1", "--port", "0"], "cannot listen on 256.1.1.1"),
+        (["--host", "127..0.1", "--port", "0"], "cannot listen on 127..0.1"),
         (["--port", "0"], "predictor.json not found"),
     ):
         assert main(["serve", "--study", str(tmp_path), *words]) == 1

@@ -64,6 +64,15 @@ def test_what_the_cache_lacks_or_has_damaged_comes_from_the_studys_folder(root: 
     assert placed(root, "data/one", damaged).read_bytes() == b"1"
 
 
+def test_a_damaged_list_of_a_folder_in_the_cache_is_passed_over(root: Path):
+    folder = root / "studies/mine/data/folder"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"1")
+    digest = cache_folder(root, {"a": b"1"})
+    (root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).write_text('[{"md5": "')
+    assert dvc_hash(placed(root, "data/folder", digest)) == digest
+
+
 @pytest.mark.parametrize("there", ["nothing", "another file", "half a folder"])
 def test_what_has_not_its_hash_is_not_taken_and_dvc_pull_is_named(root: Path, there: str):
     digest = cache_folder(root, {"a": b"1", "b": b"2"}) if there == "half a folder" else hashlib.md5(b"1").hexdigest()

@@ -83,6 +83,8 @@ def test_a_job_has_the_cores_of_an_experiments_threads_and_values_are_yaml_but_f
     assert chosen["job_extra_directives"] == ["--gres=gpu:1"]
     assert chosen["worker_extra_args"] == ["--x", "--nthreads", "1"], "one experiment at a time"
     assert workers.of_cluster("slurm", 2, ["cores=4"])["cores"] == 4
+    told = workers.of_cluster("slurm", 2, ["worker_extra_args=--lifetime 3600"])["worker_extra_args"]
+    assert told == ["--lifetime", "3600", "--nthreads", "1"]
     for wrong in ("queue", "x=["):
         with pytest.raises(InputError, match=re.escape(f"--job {wrong}: expected ")):
             workers.of_cluster("slurm", 1, [wrong])

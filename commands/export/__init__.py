@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
 
     fold = _fold(list(predictor.read(args.study)), args.fold)
     # torch takes seconds to load: not before all else is right
-    from commands.predict.model import Model
+    from commands.predict.model import load
 
-    print("\n".join(form.write(Model(args.study, "cpu", fold=fold), args.out)))
+    print("\n".join(form.write(load(args.study, "cpu", fold=fold), args.out)))
     return 0
 
 

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--commit: {root} is in no Git repository; run `git init` there first")
     said = patients.told(args.patients, args.patients_unknown, args.patients_two_classes)
     limits = params.load(Params, root / "params.yaml").fetch.limits
-    local = None if source.is_url(args.source) else Path(args.source).resolve()
+    local = None if "://" in args.source else Path(os.path.realpath(args.source))
     at = source.locate(str(local or args.source), limits.total_bytes, "SOURCE")
     found = look(at, limits, *drawn(args), args.files, said is not None and not said.settings.tag)
     said = patients.by_tag(said, found)
@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         known = patients.write(folder, found, said)
         text = filled_in(template(root), args.name, None if local else args.source, found, said, args.folds)
         fill(folder, root, text, found)
+        free_folder(root, args.name)  # looking through the source takes long
     if git:
         keep.stage(study)
     if args.commit:

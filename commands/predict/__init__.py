@@ -54,7 +54,7 @@ def network(args: argparse.Namespace, gradcam_folder: Path | None = None) -> Mod
 
     if args.model:
         return bundle.load(args.model, args.device, gradcam_folder)
-    return model.Model(args.study, args.device, gradcam_folder)
+    return model.load(args.study, args.device, gradcam_folder)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from commands.predict import inputs, output
 
     files = inputs.files(args.paths)
+    if args.gradcam:
+        _check_apart(args.gradcam, [file.path for file in files])
     model = network(args, args.gradcam)
     write = output.writer("json" if args.json else "csv" if args.csv else "text", model.classes, sys.stdout)
     failed = 0
@@ -80,6 +82,14 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         print(f"brainmri: {failed} of {len(files)} files could not be read (named above)", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_apart(folder: Path, files: list[Path]) -> None:
+    """Refuse a folder for pictures in which one of the files lies: a picture could take its place."""
+    whole = os.path.realpath(folder)
+    for file in files:
+        if os.path.commonpath([whole, os.path.realpath(file)]) == whole:
+            raise InputError(f"--gradcam {folder}: {file} lies in it, and could be replaced: name another folder")
 
 
 def _check_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import zipfile
 import zlib
@@ -17,7 +18,7 @@ INDEX, MANIFEST, DESCRIPTORS = "data/prepared/index.csv", "data/manifest.csv", "
 MEMBERS = (WEIGHTS, PREDICTOR, INDEX, MANIFEST, DESCRIPTORS)
 LONGEST = 4_000_000_000  # bytes of all members: far above any study's, far below what fills a disk
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, IsADirectoryError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, IsADirectoryError)
 
 
 def load(path: Path, device: Device, gradcam_folder: Path | None = None) -> Model:
@@ -57,6 +58,10 @@ def _unpack(path: Path, folder: Path) -> None:
     except KeyError as error:
         raise _other(path, str(error.args[0])) from None
     except DAMAGED as error:
+        raise _other(path, f"no readable zip ({error})") from None
+    except OSError as error:
+        if error.strerror:  # the disk's; a damaged bzip2 stream has none
+            raise
         raise _other(path, f"no readable zip ({error})") from None
 
 

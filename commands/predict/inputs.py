@@ -75,20 +75,33 @@ def _is_folder(path: Path) -> bool:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the files below a folder, sorted, and the folders that may not be looked into, which `read` names."""
-    closed: list[Path] = []
-    walked = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))
-    found = [Path(where, name) for where, _, names in walked for name in names]
-    return sorted(each.relative_to(folder) for each in found + closed)
+    """Return the files below a folder, sorted, and the folders that may not be looked into, which `read` names.
+
+    Links to folders are followed; a folder is looked into once, however many lead there.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    closed = lambda error: found.append(Path(error.filename))  # noqa: E731
+    for where, inner, names in os.walk(folder, onerror=closed, followlinks=True):
+        if (real := os.path.realpath(where)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        links = {name for name in inner if os.path.islink(Path(where, name))}  # noqa: PTH114  Path's raises
+        inner.sort(key=lambda name: (name in links, name))  # which is to be reached by its own name goes first
+        found += [Path(where, name) for name in names]
+    return sorted(each.relative_to(folder) for each in found)
 
 
 def _told_apart(found: list[File]) -> list[File]:
     """Return the files with names of which no two are equal: files of two folders may have one name."""
     taken: set[str] = set()
+    again: dict[str, int] = {}  # the next number to try: of a thousand folders of one series, not from the first on
     for number, file in enumerate(found):
-        name, again = file.name, 2
+        name = file.name
         while name in taken:
-            name, again = str(Path(file.name).with_stem(f"{Path(file.name).stem}-{again}")), again + 1
+            again[file.name] = again.get(file.name, 1) + 1
+            name = str(Path(file.name).with_stem(f"{Path(file.name).stem}-{again[file.name]}"))
         taken.add(name)
         found[number] = file._replace(name=name)
     return found

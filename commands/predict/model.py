@@ -119,7 +119,7 @@ class Model:
         axis = self.about.volumes.axis
         work = partial(read_all, size=self.meta.image_size, prepare=self.about.prepare, axis=axis)
         for results in runtime.in_order(work, chunks, here=True):
-            for found in results:
+            for found in results:  # one for each file, of however many pictures
                 yield from found
                 bar.update()
 
@@ -160,16 +160,18 @@ class Model:
         which = "" if picture.frame is None else pictures.frame(picture.frame, self.about.volumes.axis)
         if same := self.by_digest.get((picture.sha256, which)):
             return same, "byte"
-        raw = self.study / "data/raw"
-        file = pictures.located(raw, nearest)[0]
         if not nearest or cosine < self.about.twins.candidate:
             return "", ""
-        if not file.is_file():
-            return (nearest, "alike") if cosine >= ALONE else ("", "")
+        alone = (nearest, "alike") if cosine >= ALONE else ("", "")
+        raw = self.study / "data/raw"
+        if file_of(raw, nearest) is None:
+            return alone
         try:
             other = describe(pictures.read(raw, nearest, MAX_PIXELS).compared)
         except DecodeError:
             return "", ""
+        except OSError:
+            return alone
         kind = copy_kind(picture.described, other, self.about.twins) if other else ""
         return (nearest, kind) if kind else ("", "")
 
@@ -182,6 +184,26 @@ class Model:
     def heat(self, images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return how much each place of the network's pictures [N, S, S] speaks for one class each, [N, S, S]."""
         return self.networks.heat(images, classes)
+
+
+def load(study: Path, device: Device, gradcam_folder: Path | None = None, fold: str | None = None) -> Model:
+    """Return the network of a study; InputError also where the tables that belong to it are of several runs."""
+    try:
+        return Model(study, device, gradcam_folder, fold)
+    except (EOFError, IndexError, KeyError, ValueError):
+        raise InputError(
+            f"{study}: data/manifest.csv, data/descriptors.npy and data/prepared do not belong together: "
+            "run `dvc repro` there"
+        ) from None
+
+
+def file_of(raw: Path, place: str) -> Path | None:
+    """Return the file of a picture below data/raw; None where it is not there, or nobody lets us look."""
+    try:
+        file = pictures.located(raw, place)[0]
+        return file if file.is_file() else None
+    except OSError:
+        return None
 
 
 def digests(data: Path) -> pd.DataFrame:

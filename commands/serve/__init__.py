@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         model = network(args)
         print(f"brainmri: {guard.address(args.host, port, token)} (Ctrl-C ends it)", flush=True)
         web.run_app(
-            app.application(model, guard.Guard(args.host, token)),
+            app.application(model, guard.Guard(args.host, port, token)),
             sock=listening,
             print=None,
             access_log=None,
@@ -68,7 +68,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that is no name of a host
+        why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"serve: cannot listen on {host}, port {port} ({error.strerror or error}): choose another --port or --host"
+            f"serve: cannot listen on {host}, port {port} ({why}): choose another --port or --host"
         ) from None

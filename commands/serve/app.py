@@ -162,6 +162,9 @@ class Desk:
         if not found or not number.isdecimal():
             raise web.HTTPNotFound(text="no test image in data/raw\n")
         path = found[int(number[:9]) % len(found)]
-        data = await asyncio.to_thread(located(self.model.study / "data/raw", path)[0].read_bytes)
+        try:
+            data = await asyncio.to_thread(located(self.model.study / "data/raw", path)[0].read_bytes)
+        except OSError:
+            raise web.HTTPNotFound(text="its file in data/raw cannot be read\n") from None
         name = json.dumps(path)  # ASCII, whatever is in the name
         return web.Response(body=data, content_type="application/octet-stream", headers={"X-Name": name})

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-COOKIE = "brainmri"
+COOKIE = "brainmri"  # and the port: cookies are a host's, whatever its port
 HEADERS = {
     # nothing from elsewhere, nothing inline: a name that slipped through unescaped could still do nothing
     "Content-Security-Policy": (
@@ -63,9 +63,9 @@ def _is_ip(host: str) -> bool:
 class Guard:
     """Refuses whoever may not ask, in one line."""
 
-    def __init__(self, host: str, token: str | None) -> None:
-        """Guard a page that listens on `host`; with a token, by that."""
-        self.token = token
+    def __init__(self, host: str, port: int, token: str | None) -> None:
+        """Guard a page that listens on `host` and `port`; with a token, by that."""
+        self.token, self.cookie = token, f"{COOKIE}-{port}"
         self.names = {*LOOPBACK, host.lower()}
         if token:
             self.names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
@@ -77,7 +77,7 @@ class Guard:
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
             if refusal := self._refusal(request):
                 raise web.HTTPForbidden(text=refusal)
-            if self.token and not self._same(request.cookies.get(COOKIE, "")):
+            if self.token and not self._same(request.cookies.get(self.cookie, "")):
                 return self._admitted(request)
             return await handler(request)
 
@@ -113,7 +113,8 @@ class Guard:
         if request.path != "/" or not self._same(request.query.get("token", "")):
             raise web.HTTPUnauthorized(text="a token is asked for: open the address that `brainmri serve` printed\n")
         response = web.HTTPSeeOther("/")
-        response.set_cookie(COOKIE, self.token or "", httponly=True, samesite="Strict", path="/")
+        # lax: with strict, who comes by a link in a mail would be sent on without it; other pages' requests are refused
+        response.set_cookie(self.cookie, self.token or "", httponly=True, samesite="Lax", path="/")
         return response
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from stages.verify.picture import TAKEN, Axis
 
 SECONDS = 120  # for one file
 FILES = 200  # that one process decodes before it is replaced, with whatever memory decoders have kept
+PR_SET_DUMPABLE = 4  # of prctl(2)
 SHOWN = 384  # pixels a side of a picture for people
 
 
@@ -76,6 +78,7 @@ class Reader:
 def _read_on(line: Connection, owner: int) -> None:
     """Do what comes over a pipe until it is closed; in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # a decoder that crashes leaves no picture in a core dump
     end_with(owner)
     with contextlib.suppress(EOFError, OSError):
         while True:

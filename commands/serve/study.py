@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from commands.predict.model import Model
+from commands.predict.model import Model, file_of
 from commands.reading import read_json_if_there
 from commands.serve.answers import words
 from stages import params
-from stages.verify.picture import located
 
 STRIDE = 37  # test images between two examples: of all classes soon, whatever their order
 
@@ -50,5 +49,5 @@ def examples(study: Path, folds: tuple[str, ...]) -> list[str]:
     files = [study / f"data/prepared{fold}/index.csv" for fold in folds]
     index = pd.concat([pd.read_csv(file, usecols=["array", "path"], keep_default_na=False) for file in files])
     paths = index.loc[index["array"] == "test", "path"].tolist()
-    found = [path for path in paths if located(study / "data/raw", path)[0].is_file()]
+    found = [path for path in paths if file_of(study / "data/raw", path)]
     return [found[place] for place in sorted(range(len(found)), key=lambda place: place * STRIDE % len(found))]

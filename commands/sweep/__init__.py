@@ -138,7 +138,7 @@ def _cluster(args: argparse.Namespace, count: int, threads: int) -> Iterator[Any
 def _cache(args: argparse.Namespace, root: Path, study: str) -> str:
     """Return the cache that workers share with the caller; "" where outputs go through the DVC remote."""
     if args.cache:
-        return str(Path(args.cache).resolve())
+        return os.path.realpath(args.cache)
     if args.git or args.scheduler or args.batch:
         return ""
     return str(cache_folder(root / study).resolve())

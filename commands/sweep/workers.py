@@ -44,7 +44,8 @@ def jobs(system: str, count: int, threads: int, options: Sequence[str]) -> Itera
     from distributed import Client
 
     chosen = of_cluster(system, threads, options) | {"silence_logs": logging.CRITICAL}
-    chosen["scheduler_options"] = {"dashboard": False, "dashboard_address": None}
+    closed = {"dashboard": False, "dashboard_address": None}
+    chosen["scheduler_options"] = {**(chosen.get("scheduler_options") or {}), **closed}
     try:
         cluster = getattr(dask_jobqueue, SYSTEMS[system])(**chosen)
     except (TypeError, ValueError) as error:
@@ -68,8 +69,10 @@ def of_cluster(system: str, threads: int, options: Sequence[str]) -> dict[str, A
             raise InputError(
                 f"--job {option}: expected a value as YAML has it, such as [a, b]: put it in quotes"
             ) from None
+    extra = chosen.get("worker_extra_args") or []
+    extra = extra.split() if isinstance(extra, str) else extra
     # the last one counts: dask-jobqueue gives a worker as many threads as the job has cores
-    return chosen | {"worker_extra_args": [*(chosen.get("worker_extra_args") or []), "--nthreads", "1"]}
+    return chosen | {"worker_extra_args": [*extra, "--nthreads", "1"]}
 
 
 def at(address: str) -> Any:
