@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ import sklearn
 from conftest import ROOT
 from faulting import NO_OVERRIDE
 from PIL import Image
+from working import named_or_fatal
 
 from commands.__main__ import main
-from commands.predict import networks
-from commands.predict.inputs import File, Unreadable, files, read
+from commands.predict import inputs, networks
+from commands.predict.inputs import File, Unreadable, files, read, surviving
 from stages.backbone.inference import logits
 from stages.prepare.schema import Prepare
 from stages.verify import dicom
@@ -110,6 +112,23 @@ def test_linked_folders_are_looked_into_each_once_and_a_ring_of_them_ends(tmp_pa
     (tmp_path / "asked/again").symlink_to(tmp_path / "away/deep")
     (tmp_path / "away/ring").symlink_to(tmp_path / "asked")
     assert [file.name for file in files([tmp_path / "asked"])] == ["again/a.png", "b.png"]
+
+
+def test_a_file_that_ends_the_process_of_its_decoder_is_named_and_all_others_are_read(monkeypatch):
+    monkeypatch.setenv("BRAINMRI_WORKERS", "2")
+    chunks = [[File(Path(f"{n}{each}"), "") for each in ("a", "fatal" if n in (2, 5) else "b")] for n in range(7)]
+    found = [each for file in surviving(named_or_fatal, chunks) for each in file]
+    assert [each.path for each in found] == [str(file.path) for chunk in chunks for file in chunk]
+    crashed = [each.path for each in found if "crashed" in each.reason]
+    assert crashed == ["2fatal", "5fatal"] and {each.reason for each in found if each.path not in crashed} == {"read"}
+
+
+def test_a_file_that_takes_too_long_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "SECONDS", 0.2)
+    monkeypatch.setattr(inputs, "pictures", lambda *_: time.sleep(30))
+    (tmp_path / "a.png").touch()
+    (found,) = inputs.read_all([File(tmp_path / "a.png", "a.png")], 32, Prepare.model_construct(max_pixels=1))
+    assert found == [Unreadable(str(tmp_path / "a.png"), "takes more than 0.2 s to decode")]
 
 
 def test_files_of_one_name_are_numbered_whatever_is_there_already(tmp_path):

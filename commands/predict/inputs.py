@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stages import runtime
 from stages.fetch.layout import is_directory
 from stages.prepare.image import square
 from stages.prepare.schema import Prepare
@@ -22,6 +25,7 @@ from stages.verify.frames import FRAMES, SIDE
 from stages.verify.picture import TAKEN, Axis, pictures
 
 MAX_BYTES = 500_000_000  # of one file, which is read whole
+SECONDS = 120  # for one file
 QUALITY = 88  # of JPEGs for people
 
 
@@ -49,6 +53,9 @@ class Unreadable(NamedTuple):
 
     path: str
     reason: str
+
+
+Work = Callable[[list[File]], list[list[Picture | Unreadable]]]  # picklable
 
 
 def files(paths: list[Path]) -> list[File]:
@@ -112,8 +119,43 @@ def _passed_over(path: Path) -> bool:
 
 
 def read_all(chunk: list[File], size: int, prepare: Prepare, axis: Axis = TAKEN) -> list[list[Picture | Unreadable]]:
-    """Return what is in each of some files."""
-    return [read(file, size, prepare, axis=axis) for file in chunk]
+    """Return what is in each of some files, one of which may take SECONDS; in a process's main thread only."""
+    return [_in_time(file, size, prepare, axis) for file in chunk]
+
+
+def _in_time(file: File, size: int, prepare: Prepare, axis: Axis) -> list[Picture | Unreadable]:
+    late = DecodeError(f"takes more than {SECONDS} s to decode")
+    try:
+        with runtime.limited(SECONDS, late):
+            return read(file, size, prepare, axis=axis)
+    except DecodeError:  # where no decoder was at work
+        return [Unreadable(str(file.path), str(late))]
+
+
+def surviving(work: Work, chunks: Sequence[list[File]]) -> Iterator[list[Picture | Unreadable]]:
+    """Yield what `work` finds in each file of each chunk, in order; one whose decoder ends its process is Unreadable.
+
+    A chunk alone is read in this process, where such a file still ends the command.
+    """
+    left = list(chunks)
+    while left:
+        done = 0
+        try:
+            for found in runtime.in_order(work, left, here=True):
+                done += 1
+                yield from found
+            return
+        except BrokenExecutor:  # somebody ended: of the chunk that is due each file is read by a process of its own
+            yield from (_alone(work, file) for file in left[done])
+            left = left[done + 1 :]
+
+
+def _alone(work: Work, file: File) -> list[Picture | Unreadable]:
+    try:
+        with runtime.Processes(1) as process:
+            return process.submit(work, [file]).result()[0]
+    except BrokenExecutor:
+        return [Unreadable(str(file.path), "its decoder crashed on it, or memory was short")]
 
 
 def read(file: File, size: int, prepare: Prepare, shown: int = 0, axis: Axis = TAKEN) -> list[Picture | Unreadable]:

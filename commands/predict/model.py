@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from commands.isa import refuse_other
 from commands.predict import predictor
-from commands.predict.inputs import File, Picture, Unreadable, read_all
+from commands.predict.inputs import File, Picture, Unreadable, read_all, surviving
 from commands.predict.networks import Networks
 from stages import runtime
 from stages.evaluate import likeness
@@ -118,10 +118,9 @@ class Model:
         chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
         axis = self.about.volumes.axis
         work = partial(read_all, size=self.meta.image_size, prepare=self.about.prepare, axis=axis)
-        for results in runtime.in_order(work, chunks, here=True):
-            for found in results:  # one for each file, of however many pictures
-                yield from found
-                bar.update()
+        for found in surviving(work, chunks):  # of one file, of however many pictures
+            yield from found
+            bar.update()
 
     def ask(self, pictures: list[Picture]) -> list[Prediction]:
         """Return predictions; a forward pass always has the pipeline's batch size, so its bits are the pipeline's."""
