@@ -30,6 +30,24 @@ DROP = """(input) => {
   document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
 }"""
 
+DROP_CLOSED = """(input) => {
+  const error = (message) => new DOMException(message, "NotReadableError");
+  const gone = { slice: () => ({ arrayBuffer: () => Promise.reject(error("is gone")) }), size: 1 };
+  const file = (fullPath, found) => ({ isFile: true, fullPath, file: (given) => given(found) });
+  const folder = (fullPath, ...inside) => ({ isFile: false, fullPath, createReader: () => {
+    return { readEntries: (given) => given(inside.splice(0)) };
+  }});
+  const closed = { isFile: false, fullPath: "/closed", createReader: () => {
+    return { readEntries: (_, failed) => failed(error("may not be listed")) };
+  }};
+  const locked = { isFile: true, fullPath: "/locked.png", file: (_, failed) => failed(error("may not be read")) };
+  const entries = [closed, locked, folder("/d", file("/d/gone.png", gone), file("/d/good.png", input.files[0]))];
+  const items = entries.map((entry) => ({ kind: "file", webkitGetAsEntry: () => entry }));
+  const drop = new Event("drop", { bubbles: true });
+  Object.defineProperty(drop, "dataTransfer", { value: { items, files: [] } });
+  document.getElementById("drop").dispatchEvent(drop);
+}"""
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 expect = sync_api.expect
 
@@ -153,6 +171,24 @@ def test_a_drop_before_the_page_knows_its_study_is_answered(page_server, browser
     with Tab(browser, page_server.url, hold="/study") as tab:
         tab.drop(next((tiny_study / "data/raw/Testing/glioma").glob("*")))
         assert tab.held and tab.said == [] and "1 picture answered" in tab.page.text_content("#status")
+
+
+def test_what_the_browser_cannot_read_is_named_and_the_rest_is_answered(page_server, browser, tiny_study):
+    """Three dropped: a folder and a file that are closed, and a folder with a file that has vanished and a good one."""
+    with Tab(browser, page_server.url) as tab:
+        tab.page.evaluate("document.body.append(Object.assign(document.createElement('input'), "
+                          "{ type: 'file', id: 'hand', hidden: true }))")  # fmt: skip
+        tab.page.set_input_files("#hand", str(next((tiny_study / "data/raw/Testing/glioma").glob("*"))))
+        tab.page.locator("#hand").evaluate(DROP_CLOSED)
+        tab.answered()
+        said = tab.page.locator("#unreadable").text_content()
+        for name, why in (
+            ("closed", "may not be listed"),
+            ("locked.png", "may not be read"),
+            ("d/gone.png", "is gone"),
+        ):
+            assert f"{name}: cannot be read: {why}" in said
+        assert "1 picture answered" in tab.page.text_content("#status") and tab.said == []
 
 
 def test_a_test_image_is_tried_and_a_copy_is_shown_beside_what_it_copies(page_server, browser, tiny_study):

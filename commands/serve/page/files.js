@@ -1,4 +1,5 @@
 // Which files were dropped or chosen: folders are walked, hidden files left out, in the order of their names.
+// What the browser cannot read is {name, reason} instead of {name, file}.
 
 const hidden = (path) => path.split("/").some((part) => part.startsWith("."));
 
@@ -14,8 +15,31 @@ export async function dropped(transfer) {
   return sorted((await Promise.all(entries.map(below))).flat());
 }
 
+/** Return the files, and those that cannot be read: vanished since, or closed to whoever runs the browser. */
+export async function looked(files) {
+  const all = await Promise.all(files.map(async (each) => {
+    try {
+      await each.file?.slice(0, 1).arrayBuffer();
+      return each;
+    } catch (error) {
+      return unreadable(each.name, error);
+    }
+  }));
+  return [all.filter(({ file }) => file), all.filter(({ file }) => !file)];
+}
+
+const unreadable = (name, error) => ({ name, reason: `cannot be read: ${error.message}` });
+
 async function below(entry) {
   const name = entry.fullPath.replace(/^\//, "");
+  try {
+    return await inside(entry, name);
+  } catch (error) {
+    return [unreadable(name, error)];
+  }
+}
+
+async function inside(entry, name) {
   if (entry.isFile) return [{ name, file: await new Promise((found, failed) => entry.file(found, failed)) }];
   const reader = entry.createReader();
   const found = [];

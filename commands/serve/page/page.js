@@ -1,7 +1,7 @@
 // Puts the page together: files in, questions out, answers shown.
 
 import { ask, example, requests, study as about } from "./ask.js";
-import { chosen, dropped } from "./files.js";
+import { chosen, dropped, looked } from "./files.js";
 import { ALONE, counted, csv, groups, patients } from "./slices.js";
 import { $, element, row, summary } from "./show.js";
 import { Viewer } from "./viewer.js";
@@ -35,7 +35,12 @@ async function answer(files) {
   busy(true);
   const known = new Map(files.map(({ name }) => [name, 0]));
   try {
-    for (const some of requests(files, study.limits)) {
+    const [readable, closed] = await looked(files);
+    for (const { name, reason } of closed) {
+      take({ path: name, reason });
+      known.set(name, 1);
+    }
+    for (const some of requests(readable, study.limits)) {
       for await (const found of ask(some, asking.signal)) {
         take(found);
         known.set(found.path, 1);
