@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import stages  # noqa: E402, F401, I001  it pins the instruction set before NumPy is loaded
 
-from commands import behind, clone, locked  # noqa: E402
+from commands import behind, clone, locked, tables  # noqa: E402
 from stages import params  # noqa: E402
 from stages.files import read_figures, write_json  # noqa: E402
 from stages.shell.errors import InputError  # noqa: E402
@@ -49,19 +49,14 @@ def run_of(root: Path, study: str, rev: str) -> tuple[dict[str, Any], dict[str, 
         values, lock = params.read(folder / "params.yaml"), locked.stages(folder)
         scores = read_figures(folder / "metrics/scores.csv")
     n = int(scores["all"]["n"])
+    groups = [(name, scores[name]) for name in GROUPS if name in scores]
     found = {key: values.get(key) for key in FREE} | {
         "n": n,
         "wrong": round(n * (1 - scores["all"]["accuracy"])),
-        "scores": {
-            f"{group}.{key}": scores[group][key] for group in GROUPS for key in SCORES if has(scores, group, key)
-        },
+        "scores": {f"{name}.{key}": of[key] for name, of in groups for key in SCORES if key in of},
         "md5": {path: out["md5"] for path, out in locked.outputs(lock).items() if re.fullmatch(KEPT, path)},
     }
     return found, {stage: recipe(lock, stage) for stage in lock}
-
-
-def has(scores: dict[str, Any], group: str, key: str) -> bool:
-    return key in scores.get(group, {})
 
 
 def recipe(lock: locked.Lock, stage: str) -> dict[str, Any]:
@@ -114,8 +109,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="the clone that has the commits and experiments")
     args = parser.parse_args()
     found = of_all(args.root.resolve(), args.study, args.revs)
-    name = Path(args.study).name or "phantoms"  # the default study's folder is the root
-    write_json(ROOT / f"bench/results/seeds-{name}.json", found)
+    write_json(tables.seeds_file(ROOT, args.study), found)
     for key, value in found["over_runs"].items():
         print(f"{key}: {value['mean']:.4f} ± {value['sd']:.4f}")
 

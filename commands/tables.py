@@ -85,9 +85,14 @@ def _others(metrics: dict[str, Any]) -> str:
     )
 
 
+def seeds_file(root: Path, folder: str) -> Path:
+    """Return where bench/seeds.py writes what other seeds of a study gave; the default study's folder is the root."""
+    return root / f"bench/results/seeds-{Path(folder).name or 'phantoms'}.json"
+
+
 def _seeds(root: Path, folder: str) -> str:
     """Return what other seeds gave by bench/seeds.py; nothing where the study was run again since."""
-    path = root / f"bench/results/seeds-{Path(folder).name or 'phantoms'}.json"
+    path = seeds_file(root, folder)
     if not path.is_file():
         return ""
     found = read_json(path)

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from commands.predict.model import Model
+from commands.predict.model import TORN, Model
 from commands.scratch import scratch
 from stages.runtime import Device
 from stages.shell.errors import InputError
@@ -35,7 +35,7 @@ def load(path: Path, device: Device, gradcam_folder: Path | None = None) -> Mode
             model = Model(folder, device, gradcam_folder)
         except InputError as error:
             raise InputError(f"--model {path}: {str(error).replace(f'{folder}/', '')}") from None
-        except (EOFError, IndexError, KeyError, ValueError):
+        except TORN:
             raise _other(path, "its tables do not belong together") from None
     model.study = path  # below which there is nothing: the folder has gone
     return model

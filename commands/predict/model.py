@@ -37,6 +37,7 @@ LONGEST = 1000  # files after which what is known is said, though few of them ar
 ALONE = (
     0.95  # cosine from which on a picture is called a copy where its twin is not there to be compared (docs/export.md)
 )
+TORN = (EOFError, IndexError, KeyError, ValueError)  # of tables that do not belong together
 MAX_PIXELS = 1_000_000_000  # of a training image: verify has refused what is too large already
 
 
@@ -161,16 +162,12 @@ class Model:
             return same, "byte"
         if not nearest or cosine < self.about.twins.candidate:
             return "", ""
-        alone = (nearest, "alike") if cosine >= ALONE else ("", "")
-        raw = self.study / "data/raw"
-        if file_of(raw, nearest) is None:
-            return alone
         try:
-            other = describe(pictures.read(raw, nearest, MAX_PIXELS).compared)
+            other = describe(pictures.read(self.study / "data/raw", nearest, MAX_PIXELS).compared)
         except DecodeError:
             return "", ""
-        except OSError:
-            return alone
+        except OSError:  # it is not there, or nobody lets us look
+            return (nearest, "alike") if cosine >= ALONE else ("", "")
         kind = copy_kind(picture.described, other, self.about.twins) if other else ""
         return (nearest, kind) if kind else ("", "")
 
@@ -189,20 +186,11 @@ def load(study: Path, device: Device, gradcam_folder: Path | None = None, fold: 
     """Return the network of a study; InputError also where the tables that belong to it are of several runs."""
     try:
         return Model(study, device, gradcam_folder, fold)
-    except (EOFError, IndexError, KeyError, ValueError):
+    except TORN:
         raise InputError(
             f"{study}: data/manifest.csv, data/descriptors.npy and data/prepared do not belong together: "
             "run `dvc repro` there"
         ) from None
-
-
-def file_of(raw: Path, place: str) -> Path | None:
-    """Return the file of a picture below data/raw; None where it is not there, or nobody lets us look."""
-    try:
-        file = pictures.located(raw, place)[0]
-        return file if file.is_file() else None
-    except OSError:
-        return None
 
 
 def digests(data: Path) -> pd.DataFrame:
